@@ -1,0 +1,9 @@
+//! Container runtimes, behind one trait.
+//!
+//! [`Runtime`] is what the node agent needs of a runtime, and nothing else: CRI's calls with typed ids, typed
+//! errors and a deadline on each, image import, and [`RuntimeEvent`]s pushed as they happen.
+
+pub mod runtime;
+
+pub use bosun_proto::cri as v1;
+pub use runtime::{Error, ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo};
