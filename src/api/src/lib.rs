@@ -1,8 +1,20 @@
 //! The Kubernetes vocabulary without I/O: names and ids, manifests, quantities, QoS, expansion.
 //!
 //! Everything here is pure; every other room may use it.
+//!
+//! - [`ids`]: identifiers as types.
+//! - [`quantity`], [`qos`]: resource amounts, and the class they make.
+//! - [`expand`]: `$(NAME)` in commands and environments.
+//! - [`labels`]: what sandboxes, containers and pods from files are labelled with.
 
+pub mod expand;
 pub mod ids;
+pub mod labels;
+pub mod qos;
+pub mod quantity;
 
+pub use expand::expand;
 pub use ids::{ContainerId, PodKey, PodUid, SandboxId};
 pub use k8s_openapi::api::core::v1 as core;
+pub use qos::{QosClass, qos_class};
+pub use quantity::Quantity;
