@@ -1,1 +1,3 @@
-//! skeleton
+//! The node agent.
+
+pub mod pod;

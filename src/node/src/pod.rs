@@ -1,0 +1,10 @@
+//! One pod's life: what to do is decided in pure modules, done by [`apply`], driven by [`worker`].
+
+pub mod backoff;
+pub mod observed;
+pub mod phase;
+pub mod plan;
+pub mod status;
+
+#[cfg(test)]
+mod fixture;
