@@ -1,3 +1,4 @@
 //! The node agent.
 
+pub mod places;
 pub mod pod;
