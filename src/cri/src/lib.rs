@@ -3,7 +3,9 @@
 //! [`Runtime`] is what the node agent needs of a runtime, and nothing else: CRI's calls with typed ids, typed
 //! errors and a deadline on each, image import, and [`RuntimeEvent`]s pushed as they happen.
 
+pub mod archive;
 pub mod runtime;
+pub mod sandbox_image;
 
 pub use bosun_proto::cri as v1;
 pub use runtime::{Error, ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo};
