@@ -1,4 +1,4 @@
-//! The Kubernetes vocabulary without I/O: names and ids, manifests, quantities, QoS, expansion.
+//! The Kubernetes vocabulary without I/O: names and ids, manifests, quantities, service classes, expansion.
 //!
 //! Everything here is pure; every other room may use it.
 //!
@@ -6,10 +6,12 @@
 //! - [`quantity`], [`qos`]: resource amounts, and the class they make.
 //! - [`expand`]: `$(NAME)` in commands and environments.
 //! - [`labels`]: what sandboxes, containers and pods from files are labelled with.
+//! - [`manifest`]: a file's bytes to a pod with its defaults, validated, or to errors that name the field.
 
 pub mod expand;
 pub mod ids;
 pub mod labels;
+pub mod manifest;
 pub mod qos;
 pub mod quantity;
 

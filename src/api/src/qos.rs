@@ -122,17 +122,17 @@ mod tests {
         })
     }
 
-    fn resources((requests, limits): (&str, &str)) -> Option<ResourceRequirements> {
-        Some(ResourceRequirements {
+    fn resources((requests, limits): (&str, &str)) -> ResourceRequirements {
+        ResourceRequirements {
             requests: list(requests),
             limits: list(limits),
             claims: None,
-        })
+        }
     }
 
     fn container(amounts: (&str, &str)) -> Container {
         Container {
-            resources: resources(amounts),
+            resources: Some(resources(amounts)),
             ..Container::default()
         }
     }
@@ -141,7 +141,7 @@ mod tests {
         PodSpec {
             containers: containers.iter().copied().map(container).collect(),
             init_containers: Some(init.iter().copied().map(container).collect()),
-            resources: pod.and_then(resources),
+            resources: pod.map(resources),
             ..PodSpec::default()
         }
     }
@@ -150,7 +150,7 @@ mod tests {
     fn the_class_follows_requests_and_limits_of_all_containers() {
         use QosClass::{BestEffort, Burstable, Guaranteed};
         const FULL: (&str, &str) = ("cpu=100m,memory=100Mi", "cpu=0.1,memory=100Mi");
-        let table = [
+        let table = vec![
             ("nothing asked", spec(&[("", "")], &[], None), BestEffort),
             (
                 "zero is nothing",

@@ -279,7 +279,7 @@ fn binary_nanos(whole: &str, fraction: &str, exponent: u32) -> u128 {
     for digit in fraction.bytes().rev() {
         let tenfold = u128::from(digit - b'0') * unit + nanos;
         nanos = tenfold / 10;
-        inexact |= tenfold % 10 != 0;
+        inexact |= !tenfold.is_multiple_of(10);
     }
     whole.saturating_add(nanos + u128::from(inexact))
 }
