@@ -3,7 +3,13 @@
 //! [`Runtime`] is what the node agent needs of a runtime, and nothing else: CRI's calls with typed ids, typed
 //! errors and a deadline on each, image import, and [`RuntimeEvent`]s pushed as they happen.
 
+pub mod client;
+mod events;
+mod images;
+mod native;
 pub mod runtime;
+mod task;
 
 pub use bosun_proto::cri as v1;
+pub use client::CriClient;
 pub use runtime::{Error, ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo};
