@@ -3,7 +3,7 @@
 //! Nothing here retries: a call fails with a typed error within its deadline and the caller decides. The connection
 //! is made when first used and made again after it broke, so a client may exist before its runtime does.
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bosun_api::{ContainerId, SandboxId};
@@ -12,7 +12,7 @@ use tonic::{Response, Status, transport::Channel};
 
 use crate::{
     ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo,
-    events::Events,
+    events::{self, Hub},
     runtime::{Error, Result},
     v1::{self, image_service_client::ImageServiceClient, runtime_service_client::RuntimeServiceClient},
 };
@@ -51,7 +51,7 @@ pub struct CriClient {
     channel: Channel,
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
-    events: Events,
+    events: Arc<Hub>,
 }
 
 impl CriClient {
@@ -67,7 +67,7 @@ impl CriClient {
             images: ImageServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
-            events: Events::new(channel.clone()),
+            events: Arc::default(),
             channel,
         })
     }
@@ -355,7 +355,8 @@ impl Runtime for CriClient {
     }
 
     fn subscribe(&self) -> mpsc::Receiver<RuntimeEvent> {
-        self.events.subscribe()
+        self.events
+            .subscribe(events::follow(self.channel.clone(), self.events.clone()))
     }
 }
 

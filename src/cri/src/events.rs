@@ -29,7 +29,7 @@ mod fan_out;
 mod kubernetes;
 mod native;
 
-use fan_out::FanOut;
+pub(crate) use fan_out::FanOut;
 
 /// How long to wait before the stream is opened again: the first time, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -63,15 +63,9 @@ impl Broken {
     }
 }
 
-/// All subscribers of one runtime. Cloning shares them.
-#[derive(Clone, Debug)]
-pub(crate) struct Events {
-    channel: Channel,
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
+/// The subscribers of one runtime's events, whatever the source.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
     state: Mutex<State>,
     /// The time of the next settling `Resync` may have changed.
     settle_changed: Notify,
@@ -83,20 +77,44 @@ struct State {
     running: bool,
 }
 
-impl Shared {
+impl Hub {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock leaves the state half-changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the subscribers' queues; never waits for any of them.
-    fn with<R>(&self, change: impl FnOnce(&mut FanOut, Instant) -> R) -> R {
+    pub(crate) fn with<R>(&self, change: impl FnOnce(&mut FanOut, Instant) -> R) -> R {
         let result = change(&mut self.lock().fan_out, Instant::now());
         self.settle_changed.notify_one();
         result
     }
 
-    /// Ends when no receiver is left; the stream is then no longer running.
+    /// One more subscriber. `source` feeds the hub while there is any, and is dropped with the last; it is not used
+    /// when another one runs already. Must be called within a tokio runtime.
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        source: impl Future<Output = Infallible> + Send + 'static,
+    ) -> mpsc::Receiver<RuntimeEvent> {
+        let mut state = self.lock();
+        let rx = state.fan_out.add(Instant::now());
+        let running = std::mem::replace(&mut state.running, true);
+        drop(state);
+        self.settle_changed.notify_one();
+        if !running {
+            let hub = self.clone();
+            task::spawn_detached(async move {
+                tokio::select! {
+                    never = source => match never {},
+                    never = hub.settle() => match never {},
+                    () = hub.abandoned() => {}
+                }
+            });
+        }
+        rx
+    }
+
+    /// Ends when no receiver is left; the source is then no longer running.
     async fn abandoned(&self) {
         loop {
             let next = {
@@ -128,52 +146,20 @@ impl Shared {
     }
 }
 
-impl Events {
-    pub(crate) fn new(channel: Channel) -> Self {
-        let shared = Shared {
-            state: Mutex::default(),
-            settle_changed: Notify::new(),
-        };
-        Self {
-            channel,
-            shared: Arc::new(shared),
-        }
-    }
-
-    /// Must be called within a tokio runtime.
-    pub(crate) fn subscribe(&self) -> mpsc::Receiver<RuntimeEvent> {
-        let mut state = self.shared.lock();
-        let rx = state.fan_out.add(Instant::now());
-        if !std::mem::replace(&mut state.running, true) {
-            let (channel, shared) = (self.channel.clone(), self.shared.clone());
-            task::spawn_detached(async move {
-                tokio::select! {
-                    never = follow(channel, &shared) => match never {},
-                    never = shared.settle() => match never {},
-                    () = shared.abandoned() => {}
-                }
-            });
-        }
-        drop(state);
-        self.shared.settle_changed.notify_one();
-        rx
-    }
-}
-
 /// Keeps one stream open and passes on what it carries.
-async fn follow(channel: Channel, shared: &Shared) -> Infallible {
+pub(crate) async fn follow(channel: Channel, hub: Arc<Hub>) -> Infallible {
     let mut wait = BACK_OFF.0;
     loop {
-        let mut broken = native::follow(channel.clone(), shared).await;
+        let mut broken = native::follow(channel.clone(), &hub).await;
         if broken.is_unimplemented() {
             debug!("the runtime has no event service of containerd's, using CRI's");
-            broken = kubernetes::follow(channel.clone(), shared).await;
+            broken = kubernetes::follow(channel.clone(), &hub).await;
         }
         if broken.is_unimplemented() {
             warn!("the runtime pushes no events (CRI-O: enable_pod_events); listing every second instead");
-            relist(shared).await;
+            relist(&hub).await;
         }
-        let stood = shared.with(|fan_out, _| fan_out.broken());
+        let stood = hub.with(|fan_out, _| fan_out.broken());
         if stood {
             info!(reason = %broken, "the runtime's event stream broke, opening it again");
             wait = BACK_OFF.0;
@@ -186,10 +172,10 @@ async fn follow(channel: Channel, shared: &Shared) -> Infallible {
 }
 
 /// In place of a stream: everything is listed again and again.
-async fn relist(shared: &Shared) {
+async fn relist(hub: &Hub) {
     let until = Instant::now() + RELIST_FOR;
     while Instant::now() < until {
-        shared.with(FanOut::stands);
+        hub.with(FanOut::stands);
         tokio::time::sleep(RELIST_PERIOD).await;
     }
 }

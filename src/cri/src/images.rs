@@ -77,6 +77,17 @@ pub(crate) async fn import(
     Ok(layout.images.into_iter().map(|image| image.name).collect())
 }
 
+/// The full form of an image's name, as the runtime keeps it; `None` for what is no image name.
+pub(crate) fn full_name(name: &str) -> Option<String> {
+    name::normalise(name)
+}
+
+/// The names of the images in `archive`, which is read and checked as for an import. Blocks.
+pub(crate) fn names_in(archive: &Path) -> std::result::Result<Vec<String>, String> {
+    let layout = layout::read(archive).map_err(|e| e.to_string())?;
+    Ok(layout.images.into_iter().map(|image| image.name).collect())
+}
+
 /// One import under way.
 struct Import<'a> {
     channel: &'a Channel,

@@ -5,6 +5,7 @@
 
 pub mod client;
 mod events;
+pub mod fake;
 mod images;
 mod native;
 pub mod runtime;
@@ -12,4 +13,5 @@ mod task;
 
 pub use bosun_proto::cri as v1;
 pub use client::CriClient;
+pub use fake::FakeRuntime;
 pub use runtime::{Error, ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo};

@@ -46,14 +46,14 @@ impl Subscriber {
 
 /// All subscribers, and whether the stream stands.
 #[derive(Debug, Default)]
-pub(super) struct FanOut {
+pub(crate) struct FanOut {
     subscribers: Vec<Subscriber>,
     standing: bool,
 }
 
 impl FanOut {
     /// A new subscriber; its first event comes now if the stream stands already.
-    pub(super) fn add(&mut self, now: Instant) -> mpsc::Receiver<RuntimeEvent> {
+    pub(crate) fn add(&mut self, now: Instant) -> mpsc::Receiver<RuntimeEvent> {
         let (tx, rx) = mpsc::channel(QUEUE);
         let mut subscriber = Subscriber {
             tx,
@@ -68,7 +68,7 @@ impl FanOut {
     }
 
     /// One receiver that still lives, if any does; forgets the others.
-    pub(super) fn any_open(&mut self) -> Option<mpsc::Sender<RuntimeEvent>> {
+    pub(crate) fn any_open(&mut self) -> Option<mpsc::Sender<RuntimeEvent>> {
         self.subscribers.retain(|s| !s.tx.is_closed());
         if self.subscribers.is_empty() {
             self.standing = false;
@@ -77,18 +77,18 @@ impl FanOut {
     }
 
     /// From here on no event is lost: everything before must be listed.
-    pub(super) fn stands(&mut self, now: Instant) {
+    pub(crate) fn stands(&mut self, now: Instant) {
         self.standing = true;
         self.deliver(&RuntimeEvent::Resync, now);
     }
 
     /// Events may be lost from here on. Whether the stream stood.
-    pub(super) fn broken(&mut self) -> bool {
+    pub(crate) fn broken(&mut self) -> bool {
         std::mem::replace(&mut self.standing, false)
     }
 
     /// One event for everybody.
-    pub(super) fn deliver(&mut self, event: &RuntimeEvent, now: Instant) {
+    pub(crate) fn deliver(&mut self, event: &RuntimeEvent, now: Instant) {
         self.subscribers.retain(|s| !s.tx.is_closed());
         for subscriber in &mut self.subscribers {
             subscriber.send(event.clone(), now);
@@ -96,12 +96,12 @@ impl FanOut {
     }
 
     /// When [`Self::settle`] has something to do.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         self.subscribers.iter().filter_map(|s| s.settle_at).min()
     }
 
     /// The `Resync`s that follow earlier ones.
-    pub(super) fn settle(&mut self, now: Instant) {
+    pub(crate) fn settle(&mut self, now: Instant) {
         for subscriber in &mut self.subscribers {
             if subscriber.settle_at.is_some_and(|at| at <= now) {
                 let sent = subscriber.tx.try_send(RuntimeEvent::Resync).is_ok();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 
-use super::{Broken, FanOut, Shared};
+use super::{Broken, FanOut, Hub};
 use crate::{
     RuntimeEvent,
     v1::{ContainerEventResponse, ContainerEventType, GetEventsRequest, runtime_service_client::RuntimeServiceClient},
@@ -17,20 +17,20 @@ use crate::{
 const TAKEN_AS_STANDING: Duration = Duration::from_millis(250);
 
 /// Opens the stream and passes on its events until it breaks.
-pub(super) async fn follow(channel: Channel, shared: &Shared) -> Broken {
-    match run(channel, shared).await {
+pub(super) async fn follow(channel: Channel, hub: &Hub) -> Broken {
+    match run(channel, hub).await {
         Ok(never) => match never {},
         Err(broken) => broken,
     }
 }
 
-async fn run(channel: Channel, shared: &Shared) -> Result<Infallible, Broken> {
+async fn run(channel: Channel, hub: &Hub) -> Result<Infallible, Broken> {
     let mut client = RuntimeServiceClient::new(channel).max_decoding_message_size(crate::client::MAX_MESSAGE);
     let opening = client.get_container_events(GetEventsRequest {});
     tokio::pin!(opening);
     let early = timeout(TAKEN_AS_STANDING, &mut opening).await;
     if !matches!(early, Ok(Err(_))) {
-        shared.with(FanOut::stands);
+        hub.with(FanOut::stands);
     }
     let answer = match early {
         Ok(answer) => answer,
@@ -39,7 +39,7 @@ async fn run(channel: Channel, shared: &Shared) -> Result<Infallible, Broken> {
     let mut stream = answer?.into_inner();
     while let Some(event) = stream.message().await? {
         if let Some(event) = translate(&event) {
-            shared.with(|fan_out, now| fan_out.deliver(&event, now));
+            hub.with(|fan_out, now| fan_out.deliver(&event, now));
         }
     }
     Err(Broken::Ended)

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::transport::Channel;
 use tracing::warn;
 
-use super::{Broken, FanOut, Shared};
+use super::{Broken, FanOut, Hub};
 use crate::{RuntimeEvent, native::in_namespace};
 
 const EXIT: &str = "/tasks/exit";
@@ -40,14 +40,14 @@ const REMEMBERED: usize = 1024;
 ///
 /// The server sends nothing, not even headers, before the first event: that the call returns, or that it doesn't,
 /// says nothing. So a marker is published until anything arrives, and that is when the stream stands.
-pub(super) async fn follow(channel: Channel, shared: &Shared) -> Broken {
-    match run(channel, shared).await {
+pub(super) async fn follow(channel: Channel, hub: &Hub) -> Broken {
+    match run(channel, hub).await {
         Ok(never) => match never {},
         Err(broken) => broken,
     }
 }
 
-async fn run(channel: Channel, shared: &Shared) -> Result<std::convert::Infallible, Broken> {
+async fn run(channel: Channel, hub: &Hub) -> Result<std::convert::Infallible, Broken> {
     let mut client = EventsClient::new(channel.clone());
     let filters = [EXIT, OOM, TASK_DELETE, CONTAINER_DELETE, MARKER]
         .map(|topic| format!(r#"namespace=="{}",topic=="{topic}""#, crate::native::NAMESPACE));
@@ -76,11 +76,11 @@ async fn run(channel: Channel, shared: &Shared) -> Result<std::convert::Infallib
     let mut next = timeout_at(deadline, stream.message())
         .await
         .map_err(|_| Broken::NeverStood)??;
-    shared.with(FanOut::stands);
+    hub.with(FanOut::stands);
     let mut exits = Exits::default();
     while let Some(envelope) = next {
         if let Some(event) = exits.translate(&envelope) {
-            shared.with(|fan_out, now| fan_out.deliver(&event, now));
+            hub.with(|fan_out, now| fan_out.deliver(&event, now));
         }
         next = stream.message().await?;
     }
