@@ -4,8 +4,16 @@
 //! errors and a deadline on each, image import, and [`RuntimeEvent`]s pushed as they happen.
 
 pub mod archive;
+pub mod client;
+mod events;
+pub mod fake;
+mod images;
+mod native;
 pub mod runtime;
 pub mod sandbox_image;
+mod task;
 
 pub use bosun_proto::cri as v1;
+pub use client::CriClient;
+pub use fake::FakeRuntime;
 pub use runtime::{Error, ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo};

@@ -1,0 +1,125 @@
+//! From gRPC's status codes, and containerd's words where the code says nothing, to [`ErrorKind`].
+
+use std::{error::Error as _, fmt::Write as _};
+
+use tonic::{Code, Status};
+
+use crate::{ErrorKind, runtime::Error};
+
+/// The typed form of a failed call.
+pub(crate) fn error(call: &'static str, object: &str, endpoint: &str, status: &Status) -> Error {
+    let kind = kind(status);
+    let message = match kind {
+        ErrorKind::Unavailable => {
+            let mut message = format!("the runtime at {endpoint} does not answer: {}", status.message());
+            let mut source = status.source();
+            while let Some(cause) = source {
+                let text = cause.to_string();
+                if !message.ends_with(&text) {
+                    let _ = write!(message, ": {text}");
+                }
+                source = cause.source();
+            }
+            message
+        }
+        _ => status.message().to_owned(),
+    };
+    Error {
+        call,
+        object: object.to_owned(),
+        kind,
+        message,
+    }
+}
+
+/// What a caller can do about it.
+fn kind(status: &Status) -> ErrorKind {
+    // Only a failure on our side of the wire carries a source: the connection broke or was never made.
+    let ours = status.source().is_some();
+    match status.code() {
+        Code::NotFound => ErrorKind::NotFound,
+        Code::AlreadyExists => ErrorKind::AlreadyExists,
+        Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+        Code::Unavailable => ErrorKind::Unavailable,
+        Code::Unimplemented => ErrorKind::Unimplemented,
+        Code::InvalidArgument => ErrorKind::InvalidArgument,
+        Code::Unknown | Code::Cancelled | Code::Internal if ours => ErrorKind::Unavailable,
+        Code::Unknown => said(status.message()),
+        _ => ErrorKind::Failed,
+    }
+}
+
+/// containerd wraps many errors so that their code is lost, and only the wording tells.
+fn said(message: &str) -> ErrorKind {
+    // At the end only: `executable file not found in $PATH` is another matter, and so is a missing file.
+    if message.ends_with(": not found") {
+        ErrorKind::NotFound
+    } else if message.ends_with(": already exists") || message.contains(" is reserved for ") {
+        ErrorKind::AlreadyExists
+    } else if message.ends_with("context deadline exceeded") || message.contains(" exceeded: context canceled") {
+        ErrorKind::DeadlineExceeded
+    } else {
+        ErrorKind::Failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_containerds_words_become_kinds() {
+        use ErrorKind as K;
+        let table = [
+            (
+                Code::NotFound,
+                "an error occurred when try to find container \"x\": not found",
+                K::NotFound,
+            ),
+            (Code::AlreadyExists, "x", K::AlreadyExists),
+            (Code::DeadlineExceeded, "context deadline exceeded", K::DeadlineExceeded),
+            (Code::Unavailable, "connection error", K::Unavailable),
+            (
+                Code::Unimplemented,
+                "unknown method GetContainerEvents",
+                K::Unimplemented,
+            ),
+            (Code::InvalidArgument, "x", K::InvalidArgument),
+            (Code::ResourceExhausted, "message too large", K::Failed),
+            (Code::Cancelled, "context canceled", K::Failed),
+            (
+                Code::Unknown,
+                r#"failed to reserve sandbox name "a_ns_uid_0": name "a_ns_uid_0" is reserved for "4f1c""#,
+                K::AlreadyExists,
+            ),
+            (Code::Unknown, "failed to find sandbox \"x\": not found", K::NotFound),
+            (
+                Code::Unknown,
+                "exec failed: timeout 1s exceeded: context deadline exceeded",
+                K::DeadlineExceeded,
+            ),
+            (
+                Code::Unknown,
+                "runc create failed: exec: \"nope\": executable file not found in $PATH: unknown",
+                K::Failed,
+            ),
+            (Code::Unknown, "failed to mount: no such file or directory", K::Failed),
+        ];
+        for (code, message, kind) in table {
+            let error = error("Call", "object", "unix:///r.sock", &Status::new(code, message));
+            assert_eq!(error.kind, kind, "{code:?} {message}");
+            assert!(error.to_string().contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_is_unavailable_and_names_the_endpoint_and_the_cause() {
+        let cause = std::io::Error::new(std::io::ErrorKind::BrokenPipe, "the pipe broke");
+        let error = error("Version", "", "unix:///r.sock", &Status::from_error(Box::new(cause)));
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert!(
+            error.message.contains("unix:///r.sock") && error.message.contains("the pipe broke"),
+            "{error}"
+        );
+    }
+}
