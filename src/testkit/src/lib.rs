@@ -1,1 +1,31 @@
-//! skeleton
+//! Harness for black-box tests: nodes in namespaces of their own, pods for them, leak checks.
+//!
+//! A test makes a [`Node`]: a network namespace, a cgroup and a folder of its own, in which it starts, kills and
+//! starts again the built `bosun`; the agent brings its managed containerd with it. Manifests are written as a user
+//! would ([`pod`], [`container`]), and what the agent reports is read as a user would (`bosun pods -o json`). Nothing
+//! here looks inside the agent. Waiting is [`eventually`], with a deadline and the last thing seen.
+//!
+//! - [`node`]: the machine-like thing, its programs' lives, what can be asked of it
+//! - [`manifest`]: builders for pods, pure
+//! - [`view`]: what `bosun pods -o json` says, pure
+//! - [`footprint`]: all that a node holds on the machine, as sets to compare before and after
+//! - [`teardown`]: takes away whatever a node left, also those of a test that was killed
+//! - [`netns`], [`proc`], [`programs`]: the ground; `proc`'s parsers are pure
+//!
+//! No long-lived task: everything happens in the test's own task, on its own thread.
+
+pub mod eventually;
+pub mod footprint;
+pub mod manifest;
+pub mod netns;
+pub mod node;
+pub mod proc;
+pub mod programs;
+pub mod teardown;
+pub mod view;
+
+pub use eventually::{PATIENCE, eventually};
+pub use footprint::Footprint;
+pub use manifest::{Container, DEMO_IMAGE, Pod, container, pod};
+pub use node::{Node, Options};
+pub use view::{ContainerView, PodList, PodView};

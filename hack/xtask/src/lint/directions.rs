@@ -36,7 +36,8 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "bosun-cri",
-        uses: Only(&["bosun-proto"]),
+        // `bosun-pause`: the sandbox image is packed there.
+        uses: Only(&["bosun-proto", "bosun-pause"]),
     },
     Room {
         name: "bosun-net",

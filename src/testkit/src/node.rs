@@ -1,0 +1,542 @@
+//! A node: what a machine is to an agent, made of a namespace, a cgroup and a folder.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Stdio, id},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, geteuid},
+};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::{
+    Footprint, PATIENCE, Pod, PodList, eventually,
+    netns::Netns,
+    proc::{Process, Scope, directories},
+    programs,
+    teardown::{PREFIX, sweep, teardown},
+};
+
+/// What a test may want of its node beside the usual.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The node's name.
+    pub name: String,
+    /// The range pods get their addresses from.
+    pub pod_cidr: String,
+    /// How often the agent looks for exits it was not told of; `0` for never, so that a lost event shows.
+    pub audit_interval: String,
+    /// Another place for the data folder, such as a small file system.
+    pub data_dir: Option<PathBuf>,
+    /// Another containerd program.
+    pub containerd: Option<PathBuf>,
+    /// Whether the demo's image is imported before the test begins.
+    pub import_demo: bool,
+    /// Environment of the agent.
+    pub env: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            name: "n1".into(),
+            pod_cidr: "10.88.0.0/24".into(),
+            audit_interval: "0".into(),
+            data_dir: None,
+            containerd: None,
+            import_demo: true,
+            env: Vec::new(),
+        }
+    }
+}
+
+/// A node under test. Dropping it takes everything away by force; [`Node::finish`] lets the agent do it, and checks.
+#[derive(Debug)]
+pub struct Node {
+    options: Options,
+    scope: Scope,
+    netns: Netns,
+    agent: Option<Child>,
+    baseline: Footprint,
+}
+
+impl Node {
+    /// A node with the usual options, its agent running, the demo's image imported.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::with(Options::default()).await
+    }
+
+    /// A node with its agent running.
+    pub async fn with(options: Options) -> anyhow::Result<Self> {
+        let mut node = Self::prepare(options).await?;
+        node.start_agent().await?;
+        if node.options.import_demo {
+            node.import(&programs::demo_archive()?).await?;
+            node.baseline = Footprint::of(&node).await?;
+        }
+        Ok(node)
+    }
+
+    /// A node whose agent was not started yet.
+    pub async fn prepare(options: Options) -> anyhow::Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        ensure!(
+            geteuid().is_root(),
+            "this test runs containers, so it needs root: sudo -E env \"PATH=$PATH\" ./hack/test --tier 4"
+        );
+        sweep();
+        let name = format!("{PREFIX}{}-{}", id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let scope = Scope {
+            dir: std::env::temp_dir().join(&name),
+            cgroup: format!("/{name}"),
+        };
+        let netns = Netns::new().await?;
+        let node = Self {
+            options,
+            scope,
+            netns,
+            agent: None,
+            baseline: Footprint::default(),
+        };
+        for dir in [
+            node.manifest_dir(),
+            node.data_dir(),
+            node.root_dir(),
+            node.log_dir(),
+            node.run_dir(),
+        ] {
+            fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        }
+        fs::create_dir_all(node.cni_conf_dir())?;
+        fs::create_dir_all(node.cni_bin_dir())?;
+        // As a package would install them: runtimes call the loopback plugin by that name.
+        for name in ["bosun-cni", "loopback"] {
+            fs::copy(programs::built("bosun-cni")?, node.cni_bin_dir().join(name))?;
+        }
+        Ok(node)
+    }
+
+    // Places
+
+    /// The node's folder.
+    pub fn dir(&self) -> &Path {
+        &self.scope.dir
+    }
+
+    /// Where manifests are put.
+    pub fn manifest_dir(&self) -> PathBuf {
+        self.dir().join("manifests")
+    }
+
+    /// `--data-dir`.
+    pub fn data_dir(&self) -> PathBuf {
+        self.options.data_dir.clone().unwrap_or_else(|| self.dir().join("data"))
+    }
+
+    /// `--root-dir`.
+    pub fn root_dir(&self) -> PathBuf {
+        self.dir().join("root")
+    }
+
+    /// `--log-dir`.
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir().join("log")
+    }
+
+    /// `--run-dir`.
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir().join("run")
+    }
+
+    /// `--cni-conf-dir`.
+    pub fn cni_conf_dir(&self) -> PathBuf {
+        self.dir().join("cni/conf")
+    }
+
+    /// `--cni-bin-dir`.
+    pub fn cni_bin_dir(&self) -> PathBuf {
+        self.dir().join("cni/bin")
+    }
+
+    /// `--cgroup-root`.
+    pub fn cgroup_root(&self) -> &str {
+        &self.scope.cgroup
+    }
+
+    /// The network namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// What is this node's on the machine.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    // The agent's life
+
+    /// Starts the agent and waits until it answers.
+    pub async fn start_agent(&mut self) -> anyhow::Result<()> {
+        self.spawn_agent()?;
+        self.answers().await
+    }
+
+    /// Starts the agent, not waiting for it.
+    pub fn spawn_agent(&mut self) -> anyhow::Result<()> {
+        ensure!(self.agent.is_none(), "the agent runs already");
+        let log = File::options().create(true).append(true).open(self.agent_log())?;
+        let mut command = self.bosun("agent")?;
+        for (flag, dir) in [
+            ("--manifest-dir", self.manifest_dir()),
+            ("--data-dir", self.data_dir()),
+            ("--root-dir", self.root_dir()),
+            ("--log-dir", self.log_dir()),
+            ("--run-dir", self.run_dir()),
+            ("--cni-conf-dir", self.cni_conf_dir()),
+            ("--cni-bin-dir", self.cni_bin_dir()),
+        ] {
+            command.arg(flag).arg(dir);
+        }
+        for (flag, value) in [
+            ("--node-name", self.options.name.as_str()),
+            ("--pod-cidr", &self.options.pod_cidr),
+            ("--cgroup-root", self.cgroup_root()),
+            ("--audit-interval", &self.options.audit_interval),
+            ("--runtime-endpoint", "managed"),
+        ] {
+            command.arg(flag).arg(value);
+        }
+        if let Some(containerd) = &self.options.containerd {
+            command.arg("--containerd").arg(containerd);
+        }
+        command.env("RUST_LOG", "debug").envs(self.options.env.iter().cloned());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.agent = Some(command.spawn().context("starting the agent")?);
+        Ok(())
+    }
+
+    /// Waits until the agent answers, or fails as soon as it has ended.
+    pub async fn answers(&mut self) -> anyhow::Result<()> {
+        let start = tokio::time::Instant::now();
+        loop {
+            let Err(error) = self.pods().await else { return Ok(()) };
+            if let Some(agent) = &mut self.agent
+                && let Some(status) = agent.try_wait()?
+            {
+                self.agent = None;
+                bail!("the agent ended, {status}: {}", self.agent_words(20));
+            }
+            if start.elapsed() > PATIENCE {
+                bail!("the agent does not answer: {error:#}: {}", self.agent_words(20));
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    /// SIGKILL to the agent.
+    pub async fn kill_agent(&mut self) -> anyhow::Result<()> {
+        let mut agent = self.agent.take().context("the agent does not run")?;
+        agent.kill().await.context("killing the agent")
+    }
+
+    /// SIGTERM to the agent, and its end.
+    pub async fn stop_agent(&mut self) -> anyhow::Result<()> {
+        let mut agent = self.agent.take().context("the agent does not run")?;
+        if let Some(pid) = agent.id() {
+            kill(Pid::from_raw(pid as i32), Signal::SIGTERM)?;
+        }
+        let ended = timeout(PATIENCE, agent.wait()).await;
+        ended
+            .context("the agent does not end on SIGTERM")?
+            .context("waiting for the agent")?;
+        Ok(())
+    }
+
+    /// SIGKILL, and a new agent that answers.
+    pub async fn restart_agent(&mut self) -> anyhow::Result<()> {
+        self.kill_agent().await?;
+        self.start_agent().await
+    }
+
+    /// The agent's process.
+    pub fn agent_pid(&self) -> Option<Pid> {
+        self.agent.as_ref()?.id().map(|pid| Pid::from_raw(pid as i32))
+    }
+
+    /// All the agent said so far.
+    pub fn agent_log_text(&self) -> String {
+        fs::read_to_string(self.agent_log()).unwrap_or_default()
+    }
+
+    fn agent_log(&self) -> PathBuf {
+        self.dir().join("agent.log")
+    }
+
+    fn agent_words(&self, lines: usize) -> String {
+        let text = self.agent_log_text();
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    // containerd and its shims
+
+    /// The managed containerd.
+    pub fn containerd(&self) -> anyhow::Result<Process> {
+        let found = self
+            .scope
+            .processes()
+            .into_iter()
+            .find(|process| process.program() == "containerd");
+        found.context("the managed containerd does not run")
+    }
+
+    /// SIGKILL to containerd.
+    pub fn kill_containerd(&self) -> anyhow::Result<()> {
+        kill(self.containerd()?.pid, Signal::SIGKILL).context("killing containerd")
+    }
+
+    /// containerd's own tool, in the namespace of CRI's containers.
+    pub async fn ctr(&self, args: &[&str]) -> anyhow::Result<String> {
+        let socket = self.containerd_socket()?;
+        let connection = ["--address", &socket.to_string_lossy(), "--namespace", "k8s.io"].map(str::to_owned);
+        programs::run(
+            Path::new("ctr"),
+            connection.iter().map(String::as_str).chain(args.iter().copied()),
+        )
+        .await
+    }
+
+    fn containerd_socket(&self) -> anyhow::Result<PathBuf> {
+        let dirs = [self.run_dir(), self.data_dir()];
+        let mut sockets = dirs
+            .iter()
+            .flat_map(|dir| directories(dir))
+            .map(|dir| dir.join("containerd.sock"));
+        sockets
+            .find(|path| path.exists())
+            .context("the managed containerd has no socket yet")
+    }
+
+    /// The main process of a container, as containerd knows it.
+    pub async fn pid_of(&self, container: &str) -> anyhow::Result<Pid> {
+        let tasks = self.ctr(&["tasks", "list"]).await?;
+        let mut rows = tasks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = rows.find(|row| row.first() == Some(&container));
+        let pid = row.and_then(|row| row.get(1)?.parse().ok());
+        pid.map(Pid::from_raw)
+            .with_context(|| format!("containerd has no task {container}: {tasks}"))
+    }
+
+    /// The shim that a container's processes are children of.
+    pub async fn shim_of(&self, container: &str) -> anyhow::Result<Pid> {
+        let pid = self.pid_of(container).await?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let parent = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+        parent
+            .map(Pid::from_raw)
+            .with_context(|| format!("no parent in {stat:?}"))
+    }
+
+    /// Runs a command in a container; what it printed, if it succeeded.
+    pub async fn exec(&self, container: &str, command: &[&str]) -> anyhow::Result<String> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let fifo = self.dir().join("fifo");
+        let head = [
+            "tasks",
+            "exec",
+            "--exec-id",
+            &name,
+            "--fifo-dir",
+            &fifo.to_string_lossy(),
+            container,
+        ];
+        self.ctr(&[head.as_slice(), command].concat()).await
+    }
+
+    /// The network namespace of a container's pod.
+    pub async fn netns_of(&self, container: &str) -> anyhow::Result<Netns> {
+        Netns::open(Path::new(&format!("/proc/{}/ns/net", self.pid_of(container).await?)))
+    }
+
+    // What a user does
+
+    /// Puts a pod's manifest in place, in one step; it replaces an earlier one.
+    pub fn apply(&self, pod: &Pod) -> anyhow::Result<()> {
+        self.write_manifest(&format!("{}.yaml", pod.name()), &pod.text())
+    }
+
+    /// Puts a file in the manifest folder, in one step.
+    pub fn write_manifest(&self, file: &str, text: &str) -> anyhow::Result<()> {
+        let half = self.dir().join(format!(".{file}.new"));
+        fs::write(&half, text)?;
+        fs::rename(&half, self.manifest_dir().join(file)).with_context(|| format!("putting {file} in place"))
+    }
+
+    /// Takes a pod's manifest away.
+    pub fn remove(&self, pod: &str) -> anyhow::Result<()> {
+        let file = self.manifest_dir().join(format!("{pod}.yaml"));
+        fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))
+    }
+
+    /// Takes every manifest away.
+    pub fn remove_all(&self) -> anyhow::Result<()> {
+        for entry in fs::read_dir(self.manifest_dir())? {
+            fs::remove_file(entry?.path())?;
+        }
+        Ok(())
+    }
+
+    /// `bosun pods -o json`.
+    pub async fn pods(&self) -> anyhow::Result<PodList> {
+        PodList::parse(&self.cli("pods", &["-o", "json"]).await?)
+    }
+
+    /// Runs a `bosun` command against this node's agent; what it printed, if it succeeded.
+    pub async fn cli(&self, command: &str, args: &[&str]) -> anyhow::Result<String> {
+        let run_dir = self.run_dir();
+        let command = command.split(' ').chain(args.iter().copied()).map(str::to_owned);
+        let command = command.chain(["--run-dir".to_owned(), run_dir.to_string_lossy().into_owned()]);
+        programs::run(&programs::built("bosun")?, command).await
+    }
+
+    /// Imports an image archive.
+    pub async fn import(&self, archive: &Path) -> anyhow::Result<()> {
+        let mut last = None;
+        let imported = timeout(PATIENCE, async {
+            while let Err(error) = self.cli("images import", &[&archive.to_string_lossy()]).await {
+                last = Some(error);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        imported
+            .await
+            .with_context(|| format!("importing {}: {last:?}", archive.display()))
+    }
+
+    /// Waits until a pod is ready; its containers' ids, in order.
+    pub async fn ready(&self, pod: &str) -> Vec<String> {
+        eventually(PATIENCE, &format!("pod {pod} is ready"), async || {
+            let list = self.pods().await?;
+            let view = list.pod(pod)?;
+            ensure!(view.is_ready(), "{:#?}", view.whole().status);
+            Ok(view.containers().map(|container| container.id().to_owned()).collect())
+        })
+        .await
+    }
+
+    /// Waits until the agent knows no pod of this name.
+    pub async fn gone(&self, pod: &str) {
+        eventually(PATIENCE, &format!("pod {pod} is gone"), async || {
+            let list = self.pods().await?;
+            ensure!(
+                list.pods().all(|view| view.name() != pod),
+                "{:#?}",
+                list.pod(pod)?.whole().status
+            );
+            Ok(())
+        })
+        .await;
+    }
+
+    /// The messages a container wrote, over all its runs, as its log files hold them.
+    pub fn logs(&self, pod: &str, container: &str) -> anyhow::Result<Vec<String>> {
+        let mut files = self.log_files(pod, container)?;
+        files.sort();
+        let mut messages = Vec::new();
+        for file in files {
+            for line in fs::read_to_string(&file)?.lines() {
+                // Time, stream, tag, message.
+                let message = line.splitn(4, ' ').nth(3);
+                messages.push(
+                    message
+                        .with_context(|| format!("{}: not CRI's format: {line:?}", file.display()))?
+                        .into(),
+                );
+            }
+        }
+        Ok(messages)
+    }
+
+    /// A container's log files under `pods/<namespace>_<name>_<uid>/<container>/`.
+    pub fn log_files(&self, pod: &str, container: &str) -> anyhow::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for dir in fs::read_dir(self.log_dir().join("pods"))?.flatten() {
+            let name = dir.file_name().to_string_lossy().into_owned();
+            let parts: Vec<&str> = name.split('_').collect();
+            if let [_, name, _] = parts.as_slice()
+                && (*name == pod || *name == format!("{pod}-{}", self.options.name))
+            {
+                found.extend(
+                    fs::read_dir(dir.path().join(container))
+                        .into_iter()
+                        .flatten()
+                        .flatten()
+                        .map(|e| e.path()),
+                );
+            }
+        }
+        Ok(found)
+    }
+
+    // The end
+
+    /// Takes every manifest away, waits until no pod is left and nothing of one remains anywhere, then stops it all.
+    pub async fn finish(mut self) -> anyhow::Result<()> {
+        self.remove_all()?;
+        self.clean().await;
+        self.kill_agent().await?;
+        let failures = teardown(&self.scope);
+        ensure!(failures.is_empty(), "left behind: {failures:#?}");
+        Ok(())
+    }
+
+    /// Waits until the node holds nothing more than at its start.
+    pub async fn clean(&self) {
+        eventually(PATIENCE, "no pod is left", async || {
+            let list = self.pods().await?;
+            let left: Vec<_> = list
+                .pods()
+                .map(|pod| (pod.name().to_owned(), pod.phase().to_owned()))
+                .collect();
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })
+        .await;
+        eventually(PATIENCE, "nothing of the pods is left", async || {
+            let leaks = Footprint::of(self).await?.grown_since(&self.baseline);
+            ensure!(leaks.is_empty(), "{leaks:#?}");
+            Ok(())
+        })
+        .await;
+    }
+
+    fn bosun(&self, subcommand: &str) -> anyhow::Result<Command> {
+        let program = programs::built("bosun")?;
+        Ok(self.netns.command(&program.to_string_lossy(), [subcommand]))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- the agent's last words\n{}\n---", self.agent_words(60));
+        }
+        for failure in teardown(&self.scope) {
+            eprintln!("left behind: {failure}");
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! Suites are under `tests/`.
