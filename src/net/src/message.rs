@@ -3,9 +3,9 @@
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
 };
+pub use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::{
-    RouteNetlinkMessage, address::AddressAttribute, link::LinkAttribute, neighbour::NeighbourAttribute,
-    route::RouteAttribute,
+    address::AddressAttribute, link::LinkAttribute, neighbour::NeighbourAttribute, route::RouteAttribute,
 };
 
 use crate::cidr::Family;

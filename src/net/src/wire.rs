@@ -227,6 +227,11 @@ pub fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>, socket::Err
     }
 }
 
+/// All links.
+pub fn links(socket: &mut Socket) -> Result<Vec<Link>, socket::Error> {
+    Ok(socket.list(&link::dump())?.iter().filter_map(told_link).collect())
+}
+
 /// The MTU of the link by which the node reaches the world; Ethernet's where it reaches none.
 pub fn underlay_mtu(node: &mut Socket) -> Result<u32, socket::Error> {
     for address in SOMEWHERE_OUTSIDE {
