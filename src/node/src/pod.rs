@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod env;
+pub mod hooks;
 pub mod observed;
 pub mod phase;
 pub mod plan;
