@@ -45,3 +45,6 @@ pub const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
 pub const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
 /// Value of [`CONFIG_SOURCE`] for a pod from a file.
 pub const CONFIG_SOURCE_FILE: &str = "file";
+
+/// Label of sandboxes and containers: the node whose agent made them. An agent touches no other's.
+pub const NODE: &str = "bosun.dev/node";

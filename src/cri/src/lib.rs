@@ -14,6 +14,6 @@ pub mod sandbox_image;
 mod task;
 
 pub use bosun_proto::cri as v1;
-pub use client::CriClient;
+pub use client::{CriClient, EndpointError};
 pub use fake::FakeRuntime;
 pub use runtime::{Error, ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo};

@@ -74,6 +74,11 @@ pub enum RuntimeEvent {
         /// The container's id, or the sandbox's.
         id: String,
     },
+    /// An image came to be on this node, or has another content now: what waited for it can go on.
+    ImageAdded {
+        /// Its name.
+        name: String,
+    },
     /// A container or a sandbox was removed from the runtime.
     Removed {
         /// The container's id, or the sandbox's.

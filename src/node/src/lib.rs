@@ -1,5 +1,28 @@
 //! The node agent.
+//!
+//! ```text
+//!  manifest::ManifestSource ──ManifestEvent──▶ manager ──Message──▶ pod::worker (one task a UID)
+//!  bosun_cri::Runtime ───────RuntimeEvent────▶    │                   ▲       │ Job
+//!                                                 └──▶ routes ────────┘       ▼
+//!  probe::Prober ────────────ProbeReport──────────────────────────────▶   pod::apply ──▶ runtime, disk, cgroups
+//!                                                                             │ Outcome back to the worker
+//!  admin (status socket) ◀── node::Board ◀──Notice── pod::worker ◀────────────┘
+//! ```
+//!
+//! Long-lived tasks: the [`manager`], one [`pod::worker`] a pod, the [`probe`] scheduler, the [`manifest`] source, the
+//!
+//! Pure: [`pod::phase`], [`pod::plan`], [`pod::status`], [`pod::backoff`], [`pod::observed`], [`pod::verdicts`],
+//! [`pod::env`], [`pod::security`], [`pod::sandbox`], [`pod::container`], [`pod::orphan`], [`cgroup::amounts`],
+//! [`probe::schedule`], [`places`]. Everything else does what these decide.
 
+pub mod admin;
+pub mod cgroup;
+pub mod checkpoint;
+pub mod images;
+pub mod manager;
+pub mod manifest;
+pub mod node;
 pub mod places;
 pub mod pod;
 pub mod probe;
+pub mod routes;

@@ -1,13 +1,21 @@
 //! One pod's life: what to do is decided in pure modules, done by [`apply`], driven by [`worker`].
 
+pub mod apply;
 pub mod backoff;
+pub mod container;
 pub mod env;
 pub mod hooks;
 pub mod observed;
+pub mod orphan;
 pub mod phase;
 pub mod plan;
+pub mod sandbox;
 pub mod security;
 pub mod status;
+pub mod verdicts;
+pub mod volumes;
+pub mod words;
+pub mod worker;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;

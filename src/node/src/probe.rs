@@ -28,6 +28,7 @@ use bosun_api::{
 };
 use bosun_cri::Runtime;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::mpsc::{self, UnboundedSender},
     task::JoinSet,
@@ -88,7 +89,7 @@ pub struct ProbeReport {
 }
 
 /// What is remembered of a container's probes across a restart of the agent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdicts {
     /// The startup probe had succeeded.
     pub started: bool,

@@ -24,8 +24,6 @@ pub struct Context<'a> {
     pub accepted_at: Timestamp,
     /// The node's addresses.
     pub host_addresses: &'a [IpAddr],
-    /// Why nothing is known of the pod yet, while the runtime can't be reached.
-    pub runtime_note: Option<&'a str>,
     /// The status before this one: conditions that did not change keep their time.
     pub previous: Option<&'a PodStatus>,
 }
@@ -120,14 +118,14 @@ fn container_status(view: &View<'_>, context: &Context<'_>, container: &Containe
     let backs_off = matches!(next, Next::BackOff { .. }) && !ending;
     let (state, last) = match newest {
         Some(newest) if backs_off => (
-            why_waiting(view, context, container, init, &next),
+            why_waiting(view, container, init, &next),
             newest.exit().map(|exit| (newest, exit)),
         ),
         Some(newest) => (
-            observed_state(view, context, container, init, newest, &next),
+            observed_state(view, container, init, newest, &next),
             history.next().and_then(|old| old.exit().map(|exit| (old, exit))),
         ),
-        None => (why_waiting(view, context, container, init, &next), None),
+        None => (why_waiting(view, container, init, &next), None),
     };
     let verdict = newest.and_then(|newest| view.verdicts.get(&newest.id));
     let running = newest.is_some_and(ObservedContainer::is_running);
@@ -156,7 +154,6 @@ fn container_status(view: &View<'_>, context: &Context<'_>, container: &Containe
 
 fn observed_state(
     view: &View<'_>,
-    context: &Context<'_>,
     container: &Container,
     init: bool,
     newest: &ObservedContainer,
@@ -170,13 +167,13 @@ fn observed_state(
             ..ApiState::default()
         },
         ContainerState::Exited(exit) => terminated(newest.id.as_str(), exit),
-        ContainerState::Created => why_waiting(view, context, container, init, next),
+        ContainerState::Created => why_waiting(view, container, init, next),
         ContainerState::Unknown => waiting("ContainerStatusUnknown", "the runtime lost track of this container"),
     }
 }
 
 /// Why a container does not run yet, the most telling reason first.
-fn why_waiting(view: &View<'_>, context: &Context<'_>, container: &Container, init: bool, next: &Next) -> ApiState {
+fn why_waiting(view: &View<'_>, container: &Container, init: bool, next: &Next) -> ApiState {
     if let Next::BackOff { delay, .. } = next {
         let metadata = &view.pod.metadata;
         return waiting(
@@ -196,13 +193,10 @@ fn why_waiting(view: &View<'_>, context: &Context<'_>, container: &Container, in
     if let Some(retry) = view.retries.get(&JobKey::Start(container.name.clone())) {
         return waiting(retry.reason, &retry.message);
     }
-    let held_up = [JobKey::Volumes, JobKey::Sandbox]
+    let held_up = [JobKey::Observe, JobKey::Volumes, JobKey::Sandbox]
         .iter()
         .find_map(|key| view.retries.get(key));
-    let message = held_up
-        .map(|retry| retry.message.as_str())
-        .or(context.runtime_note)
-        .unwrap_or_default();
+    let message = held_up.map(|retry| retry.message.as_str()).unwrap_or_default();
     let initializing = !init && !view.init_containers().is_empty() && !view.is_initialized();
     waiting(
         if initializing {

@@ -9,7 +9,6 @@ fn context(phase: Phase) -> Context<'static> {
         phase,
         accepted_at: at(800),
         host_addresses: &[],
-        runtime_note: None,
         previous: None,
     }
 }
@@ -37,7 +36,7 @@ fn told(fixture: &Fixture, phase: Phase) -> String {
             "running".into()
         };
         if let Some(end) = container.last_state.as_ref().and_then(|last| last.terminated.as_ref()) {
-            word += &format!(" last={}", end.exit_code);
+            word = format!("{word} last={}", end.exit_code);
         }
         words.push(format!(
             "{} {word} restarts={}",

@@ -1,0 +1,122 @@
+//! What all pods of a node share.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use bosun_api::{
+    PodUid,
+    core::{Pod, PodStatus},
+};
+use bosun_cri::Runtime;
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::{cgroup::Cgroups, images::Images, places::Places, pod::backoff::Limits, probe::Prober, routes::Routes};
+
+/// The node, as its pods' workers see it.
+pub struct Node {
+    /// The node's name.
+    pub name: String,
+    /// Where things are.
+    pub places: Places,
+    /// The cgroups of its pods.
+    pub cgroups: Cgroups,
+    /// The time.
+    pub clock: Clock,
+    /// Restart back-off.
+    pub limits: Limits,
+    /// The container runtime.
+    pub runtime: Arc<dyn Runtime>,
+    /// Images being pulled.
+    pub images: Images,
+    /// Runs the probes.
+    pub prober: Prober,
+    /// Whether the sandbox image is there: `Err` says what holds it up.
+    pub sandbox_image: watch::Receiver<Result<(), String>>,
+    /// Which worker a runtime event is for.
+    pub routes: Routes,
+    /// What is known of each pod, for those who ask.
+    pub board: Board,
+    /// The node's addresses, the primary first.
+    pub host_addresses: Vec<IpAddr>,
+    /// Processor time for pods, in thousandths.
+    pub allocatable_milli_cpu: i64,
+    /// Memory for pods, in bytes.
+    pub allocatable_memory: i64,
+}
+
+impl Node {
+    /// Waits for the sandbox image, for at most `limit`; fails with what holds it up.
+    pub async fn sandbox_image_ready(&self, limit: Duration) -> Result<(), String> {
+        let mut image = self.sandbox_image.clone();
+        let ready = image.wait_for(Result::is_ok);
+        if let Ok(Ok(_)) = tokio::time::timeout(limit, ready).await {
+            return Ok(());
+        }
+        let held_up = self.sandbox_image.borrow().clone();
+        held_up.map_err(|problem| format!("the sandbox image is not there: {problem}"))
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The time: the machine's, or one that goes by tokio's clock, which tests can pause.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    start: Option<(Timestamp, tokio::time::Instant)>,
+}
+
+impl Clock {
+    /// Says `time` now, and then goes by tokio's clock.
+    pub fn starting_at(time: Timestamp) -> Self {
+        Self {
+            start: Some((time, tokio::time::Instant::now())),
+        }
+    }
+
+    /// The time it is.
+    pub fn now(&self) -> Timestamp {
+        match self.start {
+            Some((time, since)) => time.saturating_add(since.elapsed()).unwrap_or(Timestamp::MAX),
+            None => Timestamp::now(),
+        }
+    }
+}
+
+/// What is told of one pod.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// The pod as wanted.
+    pub pod: Arc<Pod>,
+    /// Its status.
+    pub status: PodStatus,
+    /// How long each stage of its start took, in milliseconds.
+    pub stages: BTreeMap<String, f64>,
+}
+
+/// The pods of this node, for those who ask.
+#[derive(Debug, Default)]
+pub struct Board {
+    pods: RwLock<BTreeMap<PodUid, Notice>>,
+}
+
+impl Board {
+    /// Puts up what is known of a pod.
+    pub fn post(&self, uid: &PodUid, notice: Notice) {
+        self.pods.write().insert(uid.clone(), notice);
+    }
+
+    /// Takes down a pod that is gone.
+    pub fn remove(&self, uid: &PodUid) {
+        self.pods.write().remove(uid);
+    }
+
+    /// All pods, by UID.
+    pub fn all(&self) -> Vec<Notice> {
+        self.pods.read().values().cloned().collect()
+    }
+}
