@@ -77,7 +77,7 @@ async fn keeps<F: Future<Output = ()>>(behaviour: impl FnOnce(Arc<dyn Runtime>, 
         archive: archive.path().to_owned(),
         cgroup_parent: String::new(),
         log_directory: String::new(),
-        prepare: Box::new(move |name, process| scripted.script(name, script(process))),
+        prepare: Arc::new(move |name, process| scripted.script(name, script(process))),
     };
     behaviour(Arc::new(fake), Arc::new(env)).await;
 }

@@ -75,6 +75,7 @@ impl Process {
 type Prepare = dyn Fn(&str, &Process) + Send + Sync;
 
 /// What the runtime under test needs from outside.
+#[derive(Clone)]
 pub(crate) struct Env {
     /// An image with a shell, present.
     pub(crate) image: String,
@@ -83,11 +84,11 @@ pub(crate) struct Env {
     pub(crate) cgroup_parent: String,
     pub(crate) log_directory: String,
     /// Told before a container is created.
-    pub(crate) prepare: Box<Prepare>,
+    pub(crate) prepare: Arc<Prepare>,
 }
 
 /// Longer than anything here takes on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A name nobody else in this process uses.
 fn unique(what: &str) -> String {
@@ -151,7 +152,7 @@ fn container_config(env: &Env, name: &str, process: &Process) -> v1::ContainerCo
 }
 
 /// A sandbox to put containers in.
-struct Pod {
+pub(crate) struct Pod {
     runtime: Arc<dyn Runtime>,
     env: Arc<Env>,
     config: v1::PodSandboxConfig,
@@ -159,7 +160,7 @@ struct Pod {
 }
 
 impl Pod {
-    async fn run(runtime: &Arc<dyn Runtime>, env: &Arc<Env>) -> Self {
+    pub(crate) async fn run(runtime: &Arc<dyn Runtime>, env: &Arc<Env>) -> Self {
         let config = sandbox_config(env, &unique("pod"));
         let id = runtime.run_sandbox(&config, "").await.expect("a sandbox");
         Self {
@@ -170,7 +171,7 @@ impl Pod {
         }
     }
 
-    async fn create(&self, process: Process) -> ContainerId {
+    pub(crate) async fn create(&self, process: Process) -> ContainerId {
         let config = container_config(&self.env, &unique("container"), &process);
         self.runtime
             .create_container(&self.id, &config, &self.config)
@@ -178,19 +179,37 @@ impl Pod {
             .expect("a container")
     }
 
-    async fn start(&self, process: Process) -> ContainerId {
+    pub(crate) async fn start(&self, process: Process) -> ContainerId {
         let id = self.create(process).await;
         self.runtime.start_container(&id).await.expect("it starts");
         id
     }
 
-    async fn remove(self) {
+    /// A container with a limit of memory, started.
+    #[allow(dead_code, reason = "a fake has no memory to want")]
+    pub(crate) async fn start_limited(&self, memory: i64, command: &[&str]) -> ContainerId {
+        let mut config = container_config(&self.env, &unique("container"), &Process::Runs);
+        config.command = command.iter().map(|part| (*part).to_owned()).collect();
+        config.linux.get_or_insert_default().resources = Some(v1::LinuxContainerResources {
+            memory_limit_in_bytes: memory,
+            ..v1::LinuxContainerResources::default()
+        });
+        let created = self.runtime.create_container(&self.id, &config, &self.config).await;
+        let id = created.expect("a container");
+        self.runtime.start_container(&id).await.expect("it starts");
+        id
+    }
+
+    pub(crate) async fn remove(self) {
         self.runtime.remove_sandbox(&self.id).await.expect("it goes");
     }
 }
 
 /// The next event that `wanted` accepts.
-async fn event(rx: &mut mpsc::Receiver<RuntimeEvent>, wanted: impl Fn(&RuntimeEvent) -> bool) -> RuntimeEvent {
+pub(crate) async fn event(
+    rx: &mut mpsc::Receiver<RuntimeEvent>,
+    wanted: impl Fn(&RuntimeEvent) -> bool,
+) -> RuntimeEvent {
     let next = async {
         loop {
             let event = rx.recv().await.expect("the stream goes on");
@@ -203,7 +222,7 @@ async fn event(rx: &mut mpsc::Receiver<RuntimeEvent>, wanted: impl Fn(&RuntimeEv
 }
 
 /// Code and time of this container's or sandbox's end.
-async fn exit_of(rx: &mut mpsc::Receiver<RuntimeEvent>, id: &str) -> (i32, jiff::Timestamp) {
+pub(crate) async fn exit_of(rx: &mut mpsc::Receiver<RuntimeEvent>, id: &str) -> (i32, jiff::Timestamp) {
     let exit = event(
         rx,
         |event| matches!(event, RuntimeEvent::Exited { id: of, .. } if of == id),
@@ -219,7 +238,7 @@ async fn exit_of(rx: &mut mpsc::Receiver<RuntimeEvent>, id: &str) -> (i32, jiff:
 }
 
 /// A subscription that stands.
-async fn subscribed(runtime: &Arc<dyn Runtime>) -> mpsc::Receiver<RuntimeEvent> {
+pub(crate) async fn subscribed(runtime: &Arc<dyn Runtime>) -> mpsc::Receiver<RuntimeEvent> {
     let mut rx = runtime.subscribe();
     let first = timeout(DEADLINE, rx.recv())
         .await
@@ -230,7 +249,7 @@ async fn subscribed(runtime: &Arc<dyn Runtime>) -> mpsc::Receiver<RuntimeEvent> 
 }
 
 /// The status once it shows an exit: it may lag behind the event.
-async fn exited_status(runtime: &Arc<dyn Runtime>, id: &ContainerId) -> v1::ContainerStatus {
+pub(crate) async fn exited_status(runtime: &Arc<dyn Runtime>, id: &ContainerId) -> v1::ContainerStatus {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let status = runtime.container_status(id).await.expect("a status");
