@@ -184,9 +184,12 @@ fn the_table_is_whole() {
     );
 }
 
+/// What somebody could get wrong.
+type Slip<'a> = dyn Fn(&mut Contract) + 'a;
+
 #[test]
 fn a_slip_of_any_kind_is_shown() {
-    let change = |change: &dyn Fn(&mut Contract)| {
+    let change = |change: &Slip<'_>| {
         let mut contract = expected();
         change(&mut contract);
         differences(&expected(), &contract)
@@ -198,7 +201,7 @@ fn a_slip_of_any_kind_is_shown() {
             None => drop(fields.remove(key)),
         }
     };
-    let table: [(&dyn Fn(&mut Contract), &str); 6] = [
+    let table: [(&Slip<'_>, &str); 6] = [
         (
             &|c| mount(c, "3", Some("int32 readonly")),
             "message Mount: 3 is \"int32 readonly\" and should be \"bool readonly\"",
