@@ -88,6 +88,8 @@ struct Inner {
     /// Told of every change of the world.
     changed: watch::Sender<()>,
     started: (Instant, Timestamp),
+    /// No two moments are the same, as on a real clock.
+    last: Mutex<Timestamp>,
 }
 
 impl fmt::Debug for Inner {
@@ -142,6 +144,7 @@ impl FakeRuntime {
             gate: watch::Sender::default(),
             changed: watch::Sender::default(),
             started: (Instant::now(), time),
+            last: Mutex::new(time),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -336,10 +339,9 @@ impl FakeRuntime {
     fn now(&self) -> Now {
         let (at, (started, time)) = (Instant::now(), self.inner.started);
         let passed = SignedDuration::try_from(at - started).unwrap_or(SignedDuration::ZERO);
-        Now {
-            at,
-            time: time + passed,
-        }
+        let mut last = self.inner.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (time + passed).max(*last + SignedDuration::from_nanos(1));
+        Now { at, time: *last }
     }
 
     /// Changes the world and reports what happened.

@@ -87,8 +87,11 @@ impl FanOut {
         std::mem::replace(&mut self.standing, false)
     }
 
-    /// One event for everybody.
+    /// One event for everybody; before the stream stands, its `Resync` covers it.
     pub(crate) fn deliver(&mut self, event: &RuntimeEvent, now: Instant) {
+        if !self.standing {
+            return;
+        }
         self.subscribers.retain(|s| !s.tx.is_closed());
         for subscriber in &mut self.subscribers {
             subscriber.send(event.clone(), now);
