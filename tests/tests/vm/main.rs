@@ -51,6 +51,12 @@ fn survives_a_reboot(machine: &mut Machine) -> Result<()> {
 
     let before = ready(machine)?;
     holds_one_pod(machine, &before)?;
+    machine.run("systemctl restart bosun-agent")?;
+    let restarted = ready(machine)?;
+    ensure!(
+        restarted == before,
+        "a restart of the service made {restarted:?} of {before:?}"
+    );
     machine.reboot()?;
     let after = ready(machine)?;
     ensure!(
@@ -82,10 +88,7 @@ fn payload() -> Result<TempDir> {
 
 fn install(machine: &mut Machine) -> Result<()> {
     for command in [
-        "install -D -m 755 -t /usr/local/bin /mnt/bosun",
-        "install -D -m 755 -t /opt/cni/bin /mnt/bosun-cni",
-        // The name by which containerd before 2.0 calls the plugin for the loopback device.
-        "ln -s bosun-cni /opt/cni/bin/loopback",
+        "install -D -m 755 -t /usr/local/bin /mnt/bosun /mnt/bosun-cni",
         "install -D -m 644 -t /etc/systemd/system /mnt/bosun-agent.service",
         "mkdir -p /etc/bosun/manifests",
         "systemctl enable --now bosun-agent",
@@ -98,7 +101,7 @@ fn install(machine: &mut Machine) -> Result<()> {
 }
 
 /// The pod as it was seen ready.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Seen {
     container: String,
     restarts: i32,
