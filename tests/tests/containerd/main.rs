@@ -5,3 +5,4 @@
 //! The agent's audit sweep is off in all of them, so that a lost event is a failure and not a delay.
 
 mod command_line;
+mod versions;
