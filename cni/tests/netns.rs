@@ -1,5 +1,7 @@
 //! The built plugin, run as a runtime runs it, in namespaces of the test's own, with packets really sent. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 #[path = "../../src/net/tests/netns/world.rs"]
 mod world;
 

@@ -275,11 +275,11 @@ fn via(range: Cidr, gateway: IpAddr, index: u32) -> Request {
     if let RouteNetlinkMessage::NewRoute(message) = &mut request.message {
         message.header.protocol = RouteProtocol::Static;
         message.header.destination_prefix_length = range.prefix();
-        message
-            .attributes
-            .push(netlink_packet_route::route::RouteAttribute::Destination(
-                range.address().into(),
-            ));
+        if range.prefix() > 0 {
+            message
+                .attributes
+                .push(RouteAttribute::Destination(range.address().into()));
+        }
     }
     request
 }
