@@ -37,7 +37,12 @@ fn with_scope(index: u32, address: Cidr, scope: AddressScope) -> Request {
     message.attributes.push(AddressAttribute::Local(address.address()));
     message.attributes.push(AddressAttribute::Address(address.address()));
     if address.family() == Family::V6 {
-        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        let mut flags = AddressFlags::Nodad;
+        if address.prefix() == Family::V6.bits() {
+            // The kernel's own route to a range of one address, on the address's link, would be of no use.
+            flags |= AddressFlags::Noprefixroute;
+        }
+        message.attributes.push(AddressAttribute::Flags(flags));
     }
     Request::create(Message::NewAddress(message))
 }
@@ -95,7 +100,14 @@ mod tests {
         let v6 = message(add(4, "fd00::7/128".parse().unwrap()));
         assert_eq!(v6.header.family, AddressFamily::Inet6);
         assert_eq!(v6.header.prefix_len, 128);
-        assert!(v6.attributes.contains(&AddressAttribute::Flags(AddressFlags::Nodad)));
+        let flags = AddressFlags::Nodad | AddressFlags::Noprefixroute;
+        assert!(v6.attributes.contains(&AddressAttribute::Flags(flags)));
+        let on_link = message(add_link_local(4, "fe80::1/64".parse().unwrap()));
+        assert!(
+            on_link
+                .attributes
+                .contains(&AddressAttribute::Flags(AddressFlags::Nodad))
+        );
         let v4 = message(add(4, "10.0.0.7/32".parse().unwrap()));
         assert_eq!(v4.header.family, AddressFamily::Inet);
         assert!(!v4.attributes.iter().any(|a| matches!(a, AddressAttribute::Flags(_))));
