@@ -20,7 +20,9 @@ use tokio::{
 };
 
 use crate::{
-    Footprint, PATIENCE, Pod, PodList, eventually,
+    Footprint, PATIENCE, Pod, PodList, PodView,
+    cgroup::Cgroup,
+    eventually,
     netns::Netns,
     proc::{Process, Scope, directories},
     programs,
@@ -372,6 +374,14 @@ impl Node {
         Netns::open(Path::new(&format!("/proc/{}/ns/net", self.pid_of(container).await?)))
     }
 
+    /// The cgroup of a container.
+    pub async fn cgroup_of(&self, container: &str) -> anyhow::Result<Cgroup> {
+        Cgroup::parse(&fs::read_to_string(format!(
+            "/proc/{}/cgroup",
+            self.pid_of(container).await?
+        ))?)
+    }
+
     // What a user does
 
     /// Puts a pod's manifest in place, in one step; it replaces an earlier one.
@@ -427,12 +437,20 @@ impl Node {
             .with_context(|| format!("importing {}: {last:?}", archive.display()))
     }
 
-    /// Waits until a pod is ready; its containers' ids, in order.
-    pub async fn ready(&self, pod: &str) -> Vec<String> {
-        eventually(PATIENCE, &format!("pod {pod} is ready"), async || {
+    /// Waits until a pod is as `check` wants it; `check` says what it saw instead.
+    pub async fn until<T>(&self, pod: &str, what: &str, check: impl Fn(PodView<'_>) -> anyhow::Result<T>) -> T {
+        eventually(PATIENCE, &format!("pod {pod}: {what}"), async || {
             let list = self.pods().await?;
             let view = list.pod(pod)?;
-            ensure!(view.is_ready(), "{:#?}", view.whole().status);
+            check(view).with_context(|| format!("{:#?}", view.whole().status))
+        })
+        .await
+    }
+
+    /// Waits until a pod is ready; its containers' ids, in order.
+    pub async fn ready(&self, pod: &str) -> Vec<String> {
+        self.until(pod, "ready", |view| {
+            ensure!(view.is_ready(), "not ready");
             Ok(view.containers().map(|container| container.id().to_owned()).collect())
         })
         .await
