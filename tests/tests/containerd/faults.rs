@@ -139,30 +139,18 @@ async fn a_failing_network_plugin_is_quoted_and_tried_again() -> anyhow::Result<
 }
 
 /// A node whose data is on a small file system of its own.
-async fn on_small_disk() -> anyhow::Result<(Node, PathBuf)> {
-    static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    // Found and unmounted by the harness through the folder's name, even if this process is killed.
-    let number = 1000 + NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let disk = std::env::temp_dir().join(format!("bosun-test-{}-{number}", std::process::id()));
-    fs::create_dir_all(&disk)?;
-    mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), Some("size=48m")).context("mounting a small disk")?;
-    let node = Node::with(Options {
-        data_dir: Some(disk.clone()),
+async fn on_small_disk() -> anyhow::Result<Node> {
+    Node::with(Options {
+        data_size: Some("48m"),
         ..Options::default()
     })
-    .await?;
-    Ok((node, disk))
-}
-
-/// Takes the small file system away, after its node.
-fn remove_disk(disk: &Path) -> anyhow::Result<()> {
-    nix::mount::umount2(disk, nix::mount::MntFlags::MNT_DETACH)?;
-    Ok(fs::remove_dir(disk)?)
+    .await
 }
 
 #[tokio::test]
 async fn a_full_disk_is_named_disturbs_no_running_pod_and_mends() -> anyhow::Result<()> {
-    let (node, disk) = on_small_disk().await?;
+    let node = on_small_disk().await?;
+    let disk = node.data_dir();
     node.apply(&pod("before").with(idle("main")))?;
     let before = node.ready("before").await;
     let filler = disk.join("filler");
@@ -173,8 +161,7 @@ async fn a_full_disk_is_named_disturbs_no_running_pod_and_mends() -> anyhow::Res
     fs::remove_file(&filler)?;
     node.ready("a").await;
     ensure!(node.ready("before").await == before, "a running pod was disturbed");
-    node.finish().await?;
-    remove_disk(&disk)
+    node.finish().await
 }
 
 /// Writes until nothing more fits, not a byte.
@@ -195,7 +182,8 @@ fn fill(path: &Path) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_read_only_data_folder_is_named_disturbs_no_running_pod_and_mends() -> anyhow::Result<()> {
-    let (node, disk) = on_small_disk().await?;
+    let node = on_small_disk().await?;
+    let disk = node.data_dir();
     node.apply(&pod("before").with(idle("main")))?;
     let before = node.ready("before").await;
     remount(&disk, MsFlags::MS_RDONLY)?;
@@ -205,8 +193,7 @@ async fn a_read_only_data_folder_is_named_disturbs_no_running_pod_and_mends() ->
     remount(&disk, MsFlags::empty())?;
     node.ready("a").await;
     ensure!(node.ready("before").await == before, "a running pod was disturbed");
-    node.finish().await?;
-    remove_disk(&disk)
+    node.finish().await
 }
 
 /// Files open for writing keep a file system from turning read-only: its mount can all the same.

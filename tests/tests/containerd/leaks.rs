@@ -17,8 +17,15 @@ async fn pods_that_come_and_go_leave_nothing_not_even_a_descriptor() -> anyhow::
         round(&node, number).await?;
     }
     eventually(PATIENCE, "as after the first round", async || {
-        let leaks = Footprint::of(&node).await?.grown_since(&warm);
+        let now = Footprint::of(&node).await?;
+        let leaks = now.grown_since(&warm);
         ensure!(leaks.is_empty(), "{leaks:#?}");
+        ensure!(
+            now.tasks <= warm.tasks,
+            "the agent's threads grew from {} to {}",
+            warm.tasks,
+            now.tasks
+        );
         Ok(())
     })
     .await;

@@ -62,7 +62,7 @@ impl Switch {
         let script = if on {
             "touch /tmp/on"
         } else {
-            "rm /tmp/on; killall httpd"
+            "rm /tmp/on; killall httpd; true"
         };
         node.exec(&self.container, &["/bin/sh", "-c", script]).await?;
         Ok(())
