@@ -10,12 +10,15 @@
 //! - [`view`]: what `bosun pods -o json` says, pure
 //! - [`footprint`]: all that a node holds on the machine, as sets to compare before and after
 //! - [`teardown`]: takes away whatever a node left, also those of a test that was killed
+//! - [`cgroup`], [`grpc_health`]: a container's limits; a server for gRPC probes
 //! - [`netns`], [`proc`], [`programs`]: the ground; `proc`'s parsers are pure
 //!
-//! No long-lived task: everything happens in the test's own task, on its own thread.
+//! Everything happens in the test's own task; only [`grpc_health::Health`] serves in tasks of its own while it lives.
 
+pub mod cgroup;
 pub mod eventually;
 pub mod footprint;
+pub mod grpc_health;
 pub mod manifest;
 pub mod netns;
 pub mod node;

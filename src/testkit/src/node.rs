@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use nix::{
+    mount::{MsFlags, mount},
     sys::signal::{Signal, kill},
     unistd::{Pid, geteuid},
 };
@@ -20,7 +21,9 @@ use tokio::{
 };
 
 use crate::{
-    Footprint, PATIENCE, Pod, PodList, eventually,
+    Footprint, PATIENCE, Pod, PodList, PodView,
+    cgroup::Cgroup,
+    eventually,
     netns::Netns,
     proc::{Process, Scope, directories},
     programs,
@@ -36,8 +39,8 @@ pub struct Options {
     pub pod_cidr: String,
     /// How often the agent looks for exits it was not told of; `0` for never, so that a lost event shows.
     pub audit_interval: String,
-    /// Another place for the data folder, such as a small file system.
-    pub data_dir: Option<PathBuf>,
+    /// The data folder as a file system of its own, of this size (as `mount -o size=`).
+    pub data_size: Option<&'static str>,
     /// Another containerd program.
     pub containerd: Option<PathBuf>,
     /// Whether the demo's image is imported before the test begins.
@@ -52,7 +55,7 @@ impl Default for Options {
             name: "n1".into(),
             pod_cidr: "10.88.0.0/24".into(),
             audit_interval: "0".into(),
-            data_dir: None,
+            data_size: None,
             containerd: None,
             import_demo: true,
             env: Vec::new(),
@@ -119,6 +122,17 @@ impl Node {
         }
         fs::create_dir_all(node.cni_conf_dir())?;
         fs::create_dir_all(node.cni_bin_dir())?;
+        if let Some(size) = node.options.data_size {
+            let data = Some(format!("size={size}"));
+            mount(
+                Some("tmpfs"),
+                &node.data_dir(),
+                Some("tmpfs"),
+                MsFlags::empty(),
+                data.as_deref(),
+            )
+            .with_context(|| format!("mounting {}", node.data_dir().display()))?;
+        }
         // As a package would install them: runtimes call the loopback plugin by that name.
         for name in ["bosun-cni", "loopback"] {
             fs::copy(programs::built("bosun-cni")?, node.cni_bin_dir().join(name))?;
@@ -140,7 +154,7 @@ impl Node {
 
     /// `--data-dir`.
     pub fn data_dir(&self) -> PathBuf {
-        self.options.data_dir.clone().unwrap_or_else(|| self.dir().join("data"))
+        self.dir().join("data")
     }
 
     /// `--root-dir`.
@@ -372,6 +386,14 @@ impl Node {
         Netns::open(Path::new(&format!("/proc/{}/ns/net", self.pid_of(container).await?)))
     }
 
+    /// The cgroup of a container.
+    pub async fn cgroup_of(&self, container: &str) -> anyhow::Result<Cgroup> {
+        Cgroup::parse(&fs::read_to_string(format!(
+            "/proc/{}/cgroup",
+            self.pid_of(container).await?
+        ))?)
+    }
+
     // What a user does
 
     /// Puts a pod's manifest in place, in one step; it replaces an earlier one.
@@ -427,12 +449,20 @@ impl Node {
             .with_context(|| format!("importing {}: {last:?}", archive.display()))
     }
 
-    /// Waits until a pod is ready; its containers' ids, in order.
-    pub async fn ready(&self, pod: &str) -> Vec<String> {
-        eventually(PATIENCE, &format!("pod {pod} is ready"), async || {
+    /// Waits until a pod is as `check` wants it; `check` says what it saw instead.
+    pub async fn until<T>(&self, pod: &str, what: &str, check: impl Fn(PodView<'_>) -> anyhow::Result<T>) -> T {
+        eventually(PATIENCE, &format!("pod {pod}: {what}"), async || {
             let list = self.pods().await?;
             let view = list.pod(pod)?;
-            ensure!(view.is_ready(), "{:#?}", view.whole().status);
+            check(view).with_context(|| format!("{:#?}", view.whole().status))
+        })
+        .await
+    }
+
+    /// Waits until a pod is ready; its containers' ids, in order.
+    pub async fn ready(&self, pod: &str) -> Vec<String> {
+        self.until(pod, "ready", |view| {
+            ensure!(view.is_ready(), "not ready");
             Ok(view.containers().map(|container| container.id().to_owned()).collect())
         })
         .await

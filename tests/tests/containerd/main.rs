@@ -4,5 +4,18 @@
 //! [`bosun_testkit::Node::finish`]: all manifests taken away, nothing of their pods may be left anywhere.
 //! The agent's audit sweep is off in all of them, so that a lost event is a failure and not a delay.
 
+mod churn;
 mod command_line;
+mod faults;
+mod leaks;
+mod lifecycle;
+mod logs;
+mod manifests;
+mod network;
+mod probes;
+mod recovery;
+mod resources;
+mod settings;
+mod up_down;
 mod versions;
+mod volumes;

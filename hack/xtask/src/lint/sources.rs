@@ -40,12 +40,22 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
     }
     for (number, line) in text.lines().enumerate() {
         for (mark, remedy) in BANNED {
-            if line.contains(mark) {
+            if has_word(line, mark) {
                 findings.push(Finding::error(format!("{path}:{}: `{mark}`: {remedy}", number + 1)));
             }
         }
     }
     findings
+}
+
+/// Whether a line holds a mark that is not part of a longer word.
+fn has_word(line: &str, mark: &str) -> bool {
+    let inside = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(mark).any(|(at, _)| {
+        let (before, after) = (&line[..at], &line[at + mark.len()..]);
+        let ends_open = !mark.ends_with(inside) || !after.starts_with(inside);
+        ends_open && !before.ends_with(inside)
+    })
 }
 
 /// Lines up to the file's test module, which stands last.
@@ -83,6 +93,13 @@ mod tests {
                 findings.iter().any(|f| f.message.starts_with("src/a.rs:2: ")),
                 "{mark}: {findings:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_mark_within_a_longer_word_is_none() {
+        for line in [concat!("vethXX", "XX"), concat!("TO", "DOS"), concat!("MYTO", "DO")] {
+            assert_eq!(check("a.rs", line), [], "{line}");
         }
     }
 

@@ -1,0 +1,202 @@
+//! Random churn with random kills: pods come, change and go while the agent, containerd and containers are killed.
+//!
+//! A seed is a sequence of steps; the same seed does the same again (the moments are the machine's). After each, all
+//! must be as the manifests say: pods nobody touched run in the same containers, no restart count rose unless its
+//! container was killed, no pod is there twice, nothing is left of those that went.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, ensure};
+use bosun_testkit::{
+    Node, PATIENCE, PodList, eventually,
+    manifest::{idle, pod},
+};
+use fastrand::Rng;
+use nix::sys::signal::{Signal, kill};
+
+/// Seeds in an ordinary run and with `--soak`, over all three tests.
+const SEEDS: u64 = 30;
+const SOAK_SEEDS: u64 = 300;
+const TESTS: u64 = 3;
+
+/// Steps of one seed.
+const STEPS: usize = 8;
+/// Pods at a time.
+const PODS: usize = 5;
+
+#[tokio::test]
+async fn churn_and_kills_disturb_nothing_and_leak_nothing_first_third() -> anyhow::Result<()> {
+    run(0).await
+}
+
+#[tokio::test]
+async fn churn_and_kills_disturb_nothing_and_leak_nothing_second_third() -> anyhow::Result<()> {
+    run(1).await
+}
+
+#[tokio::test]
+async fn churn_and_kills_disturb_nothing_and_leak_nothing_last_third() -> anyhow::Result<()> {
+    run(2).await
+}
+
+/// Every third seed, one after another on one node.
+async fn run(part: u64) -> anyhow::Result<()> {
+    let seeds = if std::env::var_os("BOSUN_SOAK").is_some() {
+        SOAK_SEEDS
+    } else {
+        SEEDS
+    };
+    let mut churn = Churn {
+        node: Node::start().await?,
+        pods: BTreeMap::new(),
+        next: 0,
+    };
+    for seed in (part..seeds).step_by(TESTS as usize) {
+        eprintln!("seed {seed}");
+        churn.seed(seed).await.with_context(|| format!("seed {seed}"))?;
+    }
+    churn.node.finish().await
+}
+
+/// What is known of a pod that should run.
+#[derive(Clone, Debug, Default)]
+struct Expected {
+    /// Its only container's id, once it was seen ready.
+    id: Option<String>,
+    /// How often its container was killed.
+    kills: i32,
+}
+
+struct Churn {
+    node: Node,
+    pods: BTreeMap<String, Expected>,
+    /// Manifests are numbered, so that a changed one differs.
+    next: u64,
+}
+
+impl Churn {
+    async fn seed(&mut self, seed: u64) -> anyhow::Result<()> {
+        let mut rng = Rng::with_seed(seed);
+        for _ in 0..STEPS {
+            self.step(&mut rng).await?;
+            tokio::time::sleep(Duration::from_millis(rng.u64(0..400))).await;
+        }
+        if self.node.agent_pid().is_none() {
+            self.node.spawn_agent()?;
+        }
+        self.node.answers().await?;
+        self.settle().await
+    }
+
+    async fn step(&mut self, rng: &mut Rng) -> anyhow::Result<()> {
+        let some = rng.choice(self.pods.keys().cloned().collect::<Vec<_>>());
+        match (rng.u32(0..10), some) {
+            (0..3, _) if self.pods.len() < PODS => {
+                self.next += 1;
+                let name = format!("pod-{}", self.next);
+                self.apply(&name)?;
+            }
+            (3, Some(name)) => self.apply(&name)?,
+            (4, Some(name)) => {
+                self.node.remove(&name)?;
+                self.pods.remove(&name);
+            }
+            (5, Some(name)) => self.kill_container(&name).await?,
+            (6..8, _) => match self.node.agent_pid() {
+                Some(_) => self.node.kill_agent().await?,
+                None => self.node.spawn_agent()?,
+            },
+            (8, _) => {
+                // It may be on its way back from the last time.
+                let _ = self.node.kill_containerd();
+            }
+            _ => {
+                let _ = self.node.kill_containerd();
+                if self.node.agent_pid().is_some() {
+                    self.node.kill_agent().await?;
+                }
+                self.node.spawn_agent()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, name: &str) -> anyhow::Result<()> {
+        self.next += 1;
+        let main = idle("main").env("VERSION", &self.next.to_string());
+        self.node.apply(&pod(name).grace(1).with(main))?;
+        self.pods.insert(name.to_owned(), Expected::default());
+        Ok(())
+    }
+
+    /// Once for each container, and only one that is known to run: a second start waits for its back-off.
+    async fn kill_container(&mut self, name: &str) -> anyhow::Result<()> {
+        let Some(Expected { id: Some(id), kills: 0 }) = self.pods.get(name).cloned() else {
+            return Ok(());
+        };
+        let Ok(pid) = self.node.pid_of(&id).await else {
+            return Ok(());
+        };
+        kill(pid, Signal::SIGKILL).context("killing a container")?;
+        self.pods.insert(name.to_owned(), Expected { id: None, kills: 1 });
+        Ok(())
+    }
+
+    /// Waits until everything is as it should be, and holds it against what was before.
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        let list = eventually(PATIENCE * 2, "all pods are ready, and no other", async || {
+            let list = self.node.pods().await?;
+            let mut names: Vec<_> = list.pods().map(|pod| pod.name().to_owned()).collect();
+            names.sort();
+            ensure!(
+                names.iter().eq(self.pods.keys()),
+                "{names:?}, not {:?}",
+                self.pods.keys()
+            );
+            for pod in list.pods() {
+                let restarts = pod.container("main")?.restarts();
+                ensure!(pod.is_ready(), "{} is not ready: {:#?}", pod.name(), pod.whole().status);
+                ensure!(
+                    restarts == self.pods[pod.name()].kills,
+                    "{}: {restarts} restarts",
+                    pod.name()
+                );
+            }
+            Ok(list)
+        })
+        .await;
+        self.compare(&list)?;
+        let wanted = 2 * self.pods.len();
+        eventually(
+            PATIENCE,
+            "a sandbox and a container for each pod, and no other",
+            async || {
+                for kind in ["tasks", "containers"] {
+                    let listed = self.node.ctr(&[kind, "list", "--quiet"]).await?;
+                    ensure!(
+                        listed.lines().count() == wanted,
+                        "{} {kind}, not {wanted}",
+                        listed.lines().count()
+                    );
+                }
+                Ok(())
+            },
+        )
+        .await;
+        Ok(())
+    }
+
+    fn compare(&mut self, list: &PodList) -> anyhow::Result<()> {
+        for (name, expected) in &mut self.pods {
+            let main = list.pod(name)?.container("main")?;
+            if let Some(id) = &expected.id {
+                ensure!(
+                    main.id() == id,
+                    "{name} runs in another container than before, though nobody touched it"
+                );
+            }
+            expected.id = Some(main.id().to_owned());
+        }
+        Ok(())
+    }
+}
