@@ -16,8 +16,11 @@
 //! [`probe::schedule`], [`places`]. Everything else does what these decide.
 
 pub mod admin;
+pub mod agent;
 pub mod cgroup;
 pub mod checkpoint;
+pub mod config;
+pub mod facts;
 pub mod images;
 pub mod manager;
 pub mod manifest;

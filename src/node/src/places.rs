@@ -28,6 +28,11 @@ impl Places {
         self.data.join("checkpoints").join(format!("{uid}.json"))
     }
 
+    /// Good manifests, remembered for when a file is broken while the agent is down.
+    pub fn manifests(&self) -> PathBuf {
+        self.data.join("manifests")
+    }
+
     /// Everything on disk that belongs to one pod.
     pub fn pod(&self, uid: &PodUid) -> PathBuf {
         self.root.join("pods").join(uid.as_str())
