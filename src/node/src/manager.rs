@@ -202,11 +202,11 @@ impl Manager {
             ManifestEvent::Valid { file, pod } => {
                 self.invalid.write().remove(&file);
                 tracing::info!(file, pod = %pod_key(&pod), uid = %pod_uid(&pod), "manifest read");
-                self.files.insert(file, Arc::new(*pod));
+                self.files.insert(file, pod);
             }
             // The earlier good version, if there was one, goes on.
             ManifestEvent::Invalid { file, error } => {
-                self.invalid.write().insert(file, error);
+                self.invalid.write().insert(file, error.to_string());
             }
             ManifestEvent::Removed { file } => {
                 self.invalid.write().remove(&file);

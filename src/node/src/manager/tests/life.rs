@@ -109,7 +109,7 @@ impl World {
 
     async fn want(&self, pod: &Pod) {
         let file = format!("{}.yaml", pod.metadata.name.clone().unwrap());
-        let pod = Box::new(pod.clone());
+        let pod = Arc::new(pod.clone());
         self.tell(ManifestEvent::Valid { file, pod }).await;
     }
 
