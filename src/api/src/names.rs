@@ -1,7 +1,9 @@
-//! What names and other words may look like.
+//! What names and other words of Kubernetes objects may look like.
+
+use std::net::IpAddr;
 
 /// The outcome of a check: what the word must be, when it isn't.
-type Check = Result<(), &'static str>;
+pub type Check = Result<(), &'static str>;
 
 fn must(holds: bool, detail: &'static str) -> Check {
     if holds { Ok(()) } else { Err(detail) }
@@ -16,7 +18,7 @@ fn edges(text: &str, of: impl Fn(u8) -> bool) -> bool {
 }
 
 /// A lowercase RFC 1123 label.
-pub(super) fn dns_label(name: &str) -> Check {
+pub fn dns_label(name: &str) -> Check {
     must(name.len() <= 63, "must be no more than 63 characters")?;
     must(
         edges(name, lower) && name.bytes().all(|byte| lower(byte) || byte == b'-'),
@@ -26,7 +28,7 @@ pub(super) fn dns_label(name: &str) -> Check {
 }
 
 /// A lowercase RFC 1123 subdomain.
-pub(super) fn dns_subdomain(name: &str) -> Check {
+pub fn dns_subdomain(name: &str) -> Check {
     must(name.len() <= 253, "must be no more than 253 characters")?;
     must(
         name.split('.')
@@ -37,7 +39,7 @@ pub(super) fn dns_subdomain(name: &str) -> Check {
 }
 
 /// A key of labels and annotations, or the name of an extended resource.
-pub(super) fn qualified(key: &str) -> Check {
+pub fn qualified(key: &str) -> Check {
     let name = match key.split_once('/') {
         Some((prefix, name)) => {
             must(
@@ -57,7 +59,7 @@ pub(super) fn qualified(key: &str) -> Check {
 }
 
 /// The value of a label.
-pub(super) fn label_value(value: &str) -> Check {
+pub fn label_value(value: &str) -> Check {
     must(value.len() <= 63, "must be no more than 63 characters")?;
     must(
         value.is_empty() || word(value),
@@ -75,7 +77,7 @@ fn word(text: &str) -> bool {
 }
 
 /// The name of a port.
-pub(super) fn port_name(name: &str) -> Check {
+pub fn port_name(name: &str) -> Check {
     must(name.len() <= 15, "must be no more than 15 characters")?;
     must(
         edges(name, lower) && name.bytes().all(|byte| lower(byte) || byte == b'-'),
@@ -89,7 +91,7 @@ pub(super) fn port_name(name: &str) -> Check {
 }
 
 /// The name of an environment variable.
-pub(super) fn environment_variable(name: &str) -> Check {
+pub fn environment_variable(name: &str) -> Check {
     must(
         !name.is_empty() && name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'='),
         "a valid environment variable name must consist only of printable ASCII characters other than '='",
@@ -97,15 +99,15 @@ pub(super) fn environment_variable(name: &str) -> Check {
 }
 
 /// An address of either family.
-pub(super) fn ip_address(text: &str) -> Check {
+pub fn ip_address(text: &str) -> Check {
     must(
-        super::is_ip(text),
+        text.parse::<IpAddr>().is_ok(),
         "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
     )
 }
 
 /// The name of a header.
-pub(super) fn http_header(name: &str) -> Check {
+pub fn http_header(name: &str) -> Check {
     must(
         !name.is_empty()
             && name
@@ -116,7 +118,7 @@ pub(super) fn http_header(name: &str) -> Check {
 }
 
 /// A kernel parameter, its parts divided by dots or slashes.
-pub(super) fn sysctl(name: &str) -> Check {
+pub fn sysctl(name: &str) -> Check {
     must(name.len() <= 253, "must be no more than 253 characters")?;
     let part = |part: &str| edges(part, lower) && part.bytes().all(|byte| lower(byte) || matches!(byte, b'-' | b'_'));
     must(
@@ -126,14 +128,14 @@ pub(super) fn sysctl(name: &str) -> Check {
 }
 
 /// A path inside a container.
-pub(super) fn absolute_path(path: &str) -> Check {
+pub fn absolute_path(path: &str) -> Check {
     must(path.starts_with('/'), "must be an absolute path")?;
     no_backsteps(path)?;
     must(!path.contains('\0'), "must not contain a NUL")
 }
 
 /// A path below some directory.
-pub(super) fn local_path(path: &str) -> Check {
+pub fn local_path(path: &str) -> Check {
     must(!path.starts_with('/'), "must be a relative path")?;
     no_backsteps(path)?;
     must(!path.contains('\0'), "must not contain a NUL")
