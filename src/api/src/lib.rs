@@ -6,12 +6,14 @@
 //! - [`quantity`], [`qos`]: resource amounts, and the class they make.
 //! - [`expand`]: `$(NAME)` in commands and environments.
 //! - [`labels`]: what sandboxes, containers and pods from files are labelled with.
+//! - [`names`]: what they may look like.
 //! - [`manifest`]: a file's bytes to a pod with its defaults, validated, or to errors that name the field.
 
 pub mod expand;
 pub mod ids;
 pub mod labels;
 pub mod manifest;
+pub mod names;
 pub mod qos;
 pub mod quantity;
 

@@ -1,2 +1,52 @@
-//! skeleton
-fn main() {}
+//! Bosun, the program: command line, logs, wiring of roles. Nothing is decided here.
+//!
+//! - [`cli`]: what can be asked for, with help that teaches.
+//! - [`agent`]: `bosun agent`, until it is told to end.
+//! - [`pods`], [`images`]: questions and orders to what runs; [`client`] asks the agent.
+//! - [`logs`]: to the journal or to standard error. [`memory`]: how the allocator behaves.
+
+mod agent;
+mod cli;
+mod client;
+mod images;
+mod logs;
+mod memory;
+mod pods;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::runtime;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    memory::cap_arenas();
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bosun: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Agent(args) => agent::run(&args),
+        Command::Pods(args) => once(pods::run(&args)),
+        Command::Images(args) => once(images::run(&args)),
+        Command::Version => {
+            println!("bosun {} (Kubernetes 1.36, CRI v1, CNI 1.1)", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    }
+}
+
+/// Does one thing and ends.
+fn once(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}

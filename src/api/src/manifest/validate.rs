@@ -2,14 +2,16 @@
 
 mod container;
 mod handler;
-mod names;
 mod resources;
 mod volume;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use super::field::{Errors, FieldError, Path};
-use crate::core::{Pod, PodSecurityContext, PodSpec};
+use crate::{
+    core::{Pod, PodSecurityContext, PodSpec},
+    names,
+};
 
 /// Everything that is wrong with a pod whose defaults are set; nothing when it can run.
 pub fn validate(pod: &Pod) -> Vec<FieldError> {
@@ -274,8 +276,4 @@ fn user_id(id: Option<i64>, path: &Path, errors: &mut Errors) {
     {
         errors.invalid(path, id, "must be between 0 and 2147483647, inclusive");
     }
-}
-
-fn is_ip(text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok()
 }

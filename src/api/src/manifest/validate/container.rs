@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use super::{
     handler::{self, ProbeKind},
-    names, needs_api_server, resources, user_id,
+    needs_api_server, resources, user_id,
 };
 use crate::{
     core::{Container, EnvVar, EnvVarSource, PodSpec, SeccompProfile, SecurityContext, VolumeMount},
     manifest::field::{Errors, Path},
+    names,
 };
 
 /// Which list a container is in.

@@ -2,10 +2,10 @@
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::names;
 use crate::{
     core::{ExecAction, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler, Probe, SleepAction, TCPSocketAction},
     manifest::field::{Errors, Path},
+    names,
 };
 
 /// Which question a probe answers.

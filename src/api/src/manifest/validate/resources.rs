@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
 
-use super::names;
 use crate::{
     core::ResourceRequirements,
     manifest::field::{Errors, Path},
+    names,
     quantity::Quantity,
 };
 

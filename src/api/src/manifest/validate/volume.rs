@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::names;
 use crate::{
     core::Volume,
     manifest::field::{Errors, Path},
+    names,
     quantity::Quantity,
 };
 
