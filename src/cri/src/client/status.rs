@@ -11,7 +11,7 @@ pub(crate) fn error(call: &'static str, object: &str, endpoint: &str, status: &S
     let kind = kind(status);
     let message = match kind {
         ErrorKind::Unavailable => {
-            let mut message = format!("the runtime at {endpoint} does not answer: {}", status.message());
+            let mut message = format!("the runtime at {endpoint} is not available: {}", status.message());
             let mut source = status.source();
             while let Some(cause) = source {
                 let text = cause.to_string();
@@ -33,7 +33,7 @@ pub(crate) fn error(call: &'static str, object: &str, endpoint: &str, status: &S
 }
 
 /// What a caller can do about it.
-fn kind(status: &Status) -> ErrorKind {
+pub(crate) fn kind(status: &Status) -> ErrorKind {
     // Only a failure on our side of the wire carries a source: the connection broke or was never made.
     let ours = status.source().is_some();
     match status.code() {
@@ -52,7 +52,10 @@ fn kind(status: &Status) -> ErrorKind {
 /// containerd wraps many errors so that their code is lost, and only the wording tells.
 fn said(message: &str) -> ErrorKind {
     // At the end only: `executable file not found in $PATH` is another matter, and so is a missing file.
-    if message.ends_with(": not found") {
+    if message.ends_with("server is not initialized yet") {
+        // Just started: it listens already and still reads what it knew.
+        ErrorKind::Unavailable
+    } else if message.ends_with(": not found") {
         ErrorKind::NotFound
     } else if message.ends_with(": already exists") || message.contains(" is reserved for ") {
         ErrorKind::AlreadyExists
@@ -108,7 +111,7 @@ mod tests {
         for (code, message, kind) in table {
             let error = error("Call", "object", "unix:///r.sock", &Status::new(code, message));
             assert_eq!(error.kind, kind, "{code:?} {message}");
-            assert!(error.to_string().contains(message), "{error}");
+            assert!(error.to_string().ends_with(message), "{error}");
         }
     }
 
