@@ -47,8 +47,8 @@ const LOG_LIMIT: u64 = 16 << 20;
 /// Between a death and the next start: the first time and at most. Nothing if it had run for [`STEADY`].
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// A containerd that ran this long did not die of its configuration.
-const STEADY: Duration = Duration::from_secs(10);
+/// A containerd that ran this long did not die of its configuration: somebody killed it, and wants it back.
+const STEADY: Duration = Duration::from_secs(1);
 
 /// `containerd --version` touches nothing.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
