@@ -380,6 +380,26 @@ fn a_program_that_is_absent_or_no_containerd_is_named() {
 }
 
 #[test]
+fn a_containerd_that_is_installed_later_is_started_then() {
+    alone(async |ground| {
+        let program = ground.path("containerd");
+        let managed = Managed::keep(ManagedConfig {
+            program: program.clone(),
+            ..ground.config()
+        });
+        let mut state = managed.state();
+        let named = |state: &ManagedState| matches!(state, ManagedState::Down { reason } if reason.contains("apt-get install containerd"));
+        timeout(DEADLINE, state.wait_for(named))
+            .await
+            .expect("it says so")
+            .expect("it is supervised");
+        std::os::unix::fs::symlink("/usr/bin/containerd", &program).expect("a link");
+        running(&managed, None).await;
+        answering(&CriClient::connect(&managed.endpoint()).expect("an endpoint")).await;
+    });
+}
+
+#[test]
 fn a_process_killed_for_want_of_memory_is_an_event_and_a_reason() {
     alone(async |ground| {
         let (_managed, runtime, env) = ground.start().await;
@@ -605,5 +625,60 @@ fn a_sandbox_whose_call_was_cut_off_can_be_had_again() {
             };
             runtime.remove_sandbox(&id).await.expect("it goes");
         }
+    });
+}
+
+/// The shim that serves a sandbox of this test's containerd.
+fn shim_of(ground: &Ground, sandbox: &str) -> u32 {
+    let socket = ground.config().socket.display().to_string();
+    let wanted = |pid: &u32| {
+        let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments: Vec<_> = bytes.split(|byte| *byte == 0).collect();
+        arguments.contains(&socket.as_bytes()) && arguments.contains(&sandbox.as_bytes())
+    };
+    let pids = fs::read_dir("/proc").expect("/proc").flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .find(wanted)
+        .expect("it has a shim")
+}
+
+#[test]
+fn a_shim_that_stands_still_holds_up_its_own_pod_only() {
+    alone(async |ground| {
+        let (_managed, runtime, env) = ground.start().await;
+        let mut events = subscribed(&runtime).await;
+        let (stuck, free) = (Pod::run(&runtime, &env).await, Pod::run(&runtime, &env).await);
+        let held = stuck.start(Process::Runs).await;
+        let shim = shim_of(&ground, stuck.id.as_str());
+        signal(shim, Signal::SIGSTOP);
+
+        let before = Instant::now();
+        let hanging = runtime.stop_container(&held, Duration::from_secs(1));
+        tokio::pin!(hanging);
+        assert!(
+            timeout(Duration::from_millis(200), &mut hanging).await.is_err(),
+            "it hangs"
+        );
+        let id = free.start(Process::Ends(Duration::from_millis(100), 3)).await;
+        assert_eq!(exit_of(&mut events, id.as_str()).await.0, 3);
+        runtime.list_containers(None).await.expect("a list");
+        free.remove().await;
+        assert!(
+            before.elapsed() < Duration::from_secs(5),
+            "another pod's life took {:?}",
+            before.elapsed()
+        );
+        assert_eq!(hanging.await.expect_err("it hung").kind, ErrorKind::DeadlineExceeded);
+
+        signal(shim, Signal::SIGCONT);
+        runtime
+            .stop_container(&held, Duration::from_secs(1))
+            .await
+            .expect("it stops");
+        assert_eq!(
+            exited_status(&runtime, &held).await.state(),
+            v1::ContainerState::ContainerExited
+        );
+        stuck.remove().await;
     });
 }
