@@ -21,7 +21,7 @@ mod channel;
 mod status;
 
 pub use channel::EndpointError;
-pub(crate) use status::error as status_error;
+pub(crate) use status::{error as status_error, kind as status_kind};
 
 /// For calls that only read the runtime's memory, and small ones that change little.
 pub const READ_DEADLINE: Duration = Duration::from_secs(10);

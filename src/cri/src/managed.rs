@@ -4,8 +4,9 @@
 //! its death is noticed at once and it is started again; when we start, one that runs already is taken over.
 //!
 //! ```text
-//! start ──▶ adopt (pid file, else /proc: `--config OUR FILE`) or spawn ──▶ task: pidfd ──ended──▶ spawn again
-//!                                                                           └─ watch: ManagedState
+//! start | keep ──▶ adopt (pid file, else /proc: `--config OUR FILE`), else spawn
+//!                    ▲                                        │
+//!                    └── back-off ◀── its end, by pidfd ◀─────┴──▶ watch: ManagedState
 //! ```
 //!
 //! A containerd is ours when it was started with our configuration file, and nothing else is ever signalled.
@@ -47,8 +48,8 @@ const LOG_LIMIT: u64 = 16 << 20;
 /// Between a death and the next start: the first time and at most. Nothing if it had run for [`STEADY`].
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// A containerd that ran this long did not die of its configuration.
-const STEADY: Duration = Duration::from_secs(10);
+/// A containerd that ran this long did not die of its configuration: somebody killed it, and wants it back.
+const STEADY: Duration = Duration::from_secs(1);
 
 /// `containerd --version` touches nothing.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
@@ -172,19 +173,29 @@ impl Managed {
     /// Takes over the containerd of this configuration, or starts it, and keeps it running from then on. Does not
     /// wait until it answers: a client gets `Unavailable` until then. Must be called within a tokio runtime.
     pub async fn start(config: ManagedConfig) -> Result<Self, ManagedError> {
-        let config = Arc::new(config);
-        let (process, adopted) = match adopt(&config)? {
-            Some(process) => (process, true),
-            None => (spawn(&config).await?, false),
+        let process = adopt_or_spawn(&config).await?;
+        let state = ManagedState::Running { pid: process.pid };
+        Ok(Self::supervised(config, Some(process), state))
+    }
+
+    /// The same, but what keeps it from being started now is tried again until it is mended: [`Self::state`] says
+    /// what that is. Must be called within a tokio runtime.
+    pub fn keep(config: ManagedConfig) -> Self {
+        let state = ManagedState::Down {
+            reason: "containerd is being started".to_owned(),
         };
-        info!(pid = process.pid, adopted, socket = %config.socket.display(), "containerd runs");
-        let (state_tx, state) = watch::channel(ManagedState::Running { pid: process.pid });
+        Self::supervised(config, None, state)
+    }
+
+    fn supervised(config: ManagedConfig, process: Option<Process>, state: ManagedState) -> Self {
+        let config = Arc::new(config);
+        let (state_tx, state) = watch::channel(state);
         let supervisor = task::spawn(supervise(config.clone(), process, state_tx));
-        Ok(Self {
+        Self {
             config,
             state,
             supervisor,
-        })
+        }
     }
 
     /// Where a client finds it.
@@ -243,39 +254,41 @@ async fn remove_sandboxes(config: &ManagedConfig) {
     }
 }
 
-/// Starts containerd again whenever it ends.
-async fn supervise(config: Arc<ManagedConfig>, mut process: Process, state: watch::Sender<ManagedState>) {
+/// Starts containerd again whenever it ends; `process` is `None` before the first start.
+async fn supervise(config: Arc<ManagedConfig>, mut process: Option<Process>, state: watch::Sender<ManagedState>) {
     let mut wait = Duration::ZERO;
-    let mut since = Instant::now();
     loop {
-        let how = process.ended().await;
-        let mut reason = format!(
-            "containerd (process {}) is gone: {how}; its log is {}",
-            process.pid,
+        let running = match process.take() {
+            Some(process) => process,
+            None => match adopt_or_spawn(&config).await {
+                Ok(process) => process,
+                Err(error) => {
+                    wait = (wait * 2).clamp(BACK_OFF.0, BACK_OFF.1);
+                    let reason = chain(&error);
+                    warn!(%reason, again_in = ?wait, "containerd can't be started");
+                    state.send_replace(ManagedState::Down { reason });
+                    sleep(wait).await;
+                    continue;
+                }
+            },
+        };
+        let pid = running.pid;
+        info!(pid, socket = %config.socket.display(), "containerd runs");
+        state.send_replace(ManagedState::Running { pid });
+        let since = Instant::now();
+        let how = running.ended().await;
+        wait = if since.elapsed() >= STEADY {
+            Duration::ZERO
+        } else {
+            (wait * 2).clamp(BACK_OFF.0, BACK_OFF.1)
+        };
+        let reason = format!(
+            "containerd (process {pid}) is gone: {how}; its log is {}",
             config.log_file.display()
         );
-        if since.elapsed() >= STEADY {
-            wait = Duration::ZERO;
-        }
-        process = loop {
-            warn!(%reason, again_in = ?wait, "containerd is down");
-            state.send_replace(ManagedState::Down { reason });
-            sleep(wait).await;
-            wait = (wait * 2).clamp(BACK_OFF.0, BACK_OFF.1);
-            // Somebody else may have started it meanwhile: another agent on the same directories.
-            let started = match adopt(&config) {
-                Ok(Some(process)) => Ok(process),
-                Ok(None) => spawn(&config).await,
-                Err(error) => Err(error),
-            };
-            match started {
-                Ok(process) => break process,
-                Err(error) => reason = chain(&error),
-            }
-        };
-        since = Instant::now();
-        info!(pid = process.pid, "containerd runs again");
-        state.send_replace(ManagedState::Running { pid: process.pid });
+        warn!(%reason, again_in = ?wait, "containerd is down");
+        state.send_replace(ManagedState::Down { reason });
+        sleep(wait).await;
     }
 }
 
@@ -296,6 +309,13 @@ struct PidFile {
     pid: u32,
     /// As [`Process::start_time`].
     start_time: u64,
+}
+
+async fn adopt_or_spawn(config: &ManagedConfig) -> Result<Process, ManagedError> {
+    match adopt(config)? {
+        Some(process) => Ok(process),
+        None => spawn(config).await,
+    }
 }
 
 /// The containerd that was started with our configuration file, if it runs.

@@ -45,10 +45,13 @@ fn shell_image(name: &str) -> Archive {
         architecture: host_architecture().to_owned(),
         cmd: vec!["sh".to_owned()],
         env: vec!["PATH=/bin".to_owned()],
-        files: [Entry::file("bin/busybox", 0o755, busybox)]
-            .into_iter()
-            .chain(links)
-            .collect(),
+        files: [
+            Entry::file("bin/busybox", 0o755, busybox),
+            Entry::file("bin/garbage", 0o755, &b"\x7fELF and no more"[..]),
+        ]
+        .into_iter()
+        .chain(links)
+        .collect(),
         ..Archive::default()
     }
 }
@@ -184,7 +187,7 @@ fn remove_cgroups(parent: &str) {
 /// Waits until the runtime answers.
 async fn answering(runtime: &dyn Runtime) {
     let deadline = Instant::now() + DEADLINE;
-    while let Err(error) = runtime.version().await {
+    while let Err(error) = runtime.status().await {
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
         assert!(Instant::now() < deadline, "{error}");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -377,12 +380,41 @@ fn a_program_that_is_absent_or_no_containerd_is_named() {
 }
 
 #[test]
+fn a_containerd_that_is_installed_later_is_started_then() {
+    alone(async |ground| {
+        let program = ground.path("containerd");
+        let managed = Managed::keep(ManagedConfig {
+            program: program.clone(),
+            ..ground.config()
+        });
+        let mut state = managed.state();
+        let named = |state: &ManagedState| matches!(state, ManagedState::Down { reason } if reason.contains("apt-get install containerd"));
+        timeout(DEADLINE, state.wait_for(named))
+            .await
+            .expect("it says so")
+            .expect("it is supervised");
+        std::os::unix::fs::symlink("/usr/bin/containerd", &program).expect("a link");
+        running(&managed, None).await;
+        answering(&CriClient::connect(&managed.endpoint()).expect("an endpoint")).await;
+    });
+}
+
+#[test]
 fn a_process_killed_for_want_of_memory_is_an_event_and_a_reason() {
     alone(async |ground| {
         let (_managed, runtime, env) = ground.start().await;
         let mut events = subscribed(&runtime).await;
         let pod = Pod::run(&runtime, &env).await;
-        let id = pod.start_limited(16 << 20, &["tail", "/dev/zero"]).await;
+        let mut config = pod.container(&["tail", "/dev/zero"]);
+        config.linux.get_or_insert_default().resources = Some(v1::LinuxContainerResources {
+            memory_limit_in_bytes: 16 << 20,
+            ..v1::LinuxContainerResources::default()
+        });
+        let id = runtime
+            .create_container(&pod.id, &config, &pod.config)
+            .await
+            .expect("a container");
+        runtime.start_container(&id).await.expect("it starts");
         let oom = RuntimeEvent::OutOfMemory { id: id.to_string() };
         event(&mut events, |event| *event == oom).await;
         assert_eq!(exit_of(&mut events, id.as_str()).await.0, 137);
@@ -492,5 +524,161 @@ fn an_exit_is_known_before_the_status_shows_it() {
             calls[median]
         );
         assert!(to_event[median] < to_status[median], "the event is the quicker way");
+    });
+}
+
+/// How many times containerd is killed in one test: a few, or many with `./hack/test --soak`.
+fn seeds() -> u64 {
+    if std::env::var_os("BOSUN_SOAK").is_some() {
+        300
+    } else {
+        8
+    }
+}
+
+#[test]
+fn every_exit_is_seen_though_containerd_is_killed_and_nothing_is_polled() {
+    alone(async |ground| {
+        let (managed, runtime, env) = ground.start().await;
+        let mut events = subscribed(&runtime).await;
+        let pod = Pod::run(&runtime, &env).await;
+        for seed in 0..seeds() {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut wanted = BTreeSet::new();
+            answering(&*runtime).await;
+            for _ in 0..4 {
+                let id = pod
+                    .start(Process::Ends(Duration::from_millis(random.u64(..900)), 1))
+                    .await;
+                wanted.insert(id.to_string());
+            }
+            tokio::time::sleep(Duration::from_millis(random.u64(..600))).await;
+            signal(running(&managed, None).await, Signal::SIGKILL);
+
+            // As the agent does it: by event, and by a listing after each resync. No other listing.
+            let seen = async {
+                while !wanted.is_empty() {
+                    match events.recv().await.expect("the stream goes on") {
+                        RuntimeEvent::Exited { id, .. } => drop(wanted.remove(&id)),
+                        RuntimeEvent::Resync => {
+                            // Killed again between the event and the call, there will be another.
+                            for container in runtime.list_containers(None).await.unwrap_or_default() {
+                                if container.state() == v1::ContainerState::ContainerExited {
+                                    wanted.remove(&container.id);
+                                }
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            };
+            let seen = timeout(DEADLINE, seen).await;
+            assert!(seen.is_ok(), "seed {seed}: nobody heard of the end of {wanted:?}");
+        }
+    });
+}
+
+#[test]
+fn a_program_the_kernel_cannot_run_ends_with_an_error() {
+    alone(async |ground| {
+        let (_managed, runtime, env) = ground.start().await;
+        let pod = Pod::run(&runtime, &env).await;
+        let config = pod.container(&["/bin/garbage"]);
+        let id = runtime
+            .create_container(&pod.id, &config, &pod.config)
+            .await
+            .expect("a container");
+        // runc notices when all is set up but the last step: the start has succeeded by then.
+        let started = runtime.start_container(&id).await;
+        let status = exited_status(&runtime, &id).await;
+        assert_ne!(status.exit_code, 0);
+        assert_eq!(status.reason, if started.is_ok() { "Error" } else { "StartError" });
+        let log = ground.path("logs").join(&config.log_path);
+        let log = fs::read_to_string(log).expect("a log");
+        assert!(started.is_err() || log.contains("exec format error"), "{log:?}");
+    });
+}
+
+#[test]
+fn a_sandbox_whose_call_was_cut_off_can_be_had_again() {
+    alone(async |ground| {
+        let (_managed, runtime, env) = ground.start().await;
+        for after in [1, 5, 20, 60, 120] {
+            let config = contract::sandbox_config(&env, &format!("cut-off-{after}"));
+            let _ = timeout(Duration::from_millis(after), runtime.run_sandbox(&config, "")).await;
+            // As an agent would: remove what is listed under the name, try again while the name is taken.
+            let deadline = Instant::now() + DEADLINE;
+            let id = loop {
+                let filter = v1::PodSandboxFilter {
+                    label_selector: config.labels.clone(),
+                    ..Default::default()
+                };
+                for sandbox in runtime.list_sandboxes(Some(filter)).await.expect("a list") {
+                    runtime.remove_sandbox(&sandbox.id.into()).await.expect("it goes");
+                }
+                match runtime.run_sandbox(&config, "").await {
+                    Ok(id) => break id,
+                    Err(error) => assert_eq!(error.kind, ErrorKind::AlreadyExists, "{error}"),
+                }
+                assert!(Instant::now() < deadline, "the name is never free again");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
+            runtime.remove_sandbox(&id).await.expect("it goes");
+        }
+    });
+}
+
+/// The shim that serves a sandbox of this test's containerd.
+fn shim_of(ground: &Ground, sandbox: &str) -> u32 {
+    let socket = ground.config().socket.display().to_string();
+    let wanted = |pid: &u32| {
+        let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments: Vec<_> = bytes.split(|byte| *byte == 0).collect();
+        arguments.contains(&socket.as_bytes()) && arguments.contains(&sandbox.as_bytes())
+    };
+    let pids = fs::read_dir("/proc").expect("/proc").flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .find(wanted)
+        .expect("it has a shim")
+}
+
+#[test]
+fn a_shim_that_stands_still_holds_up_its_own_pod_only() {
+    alone(async |ground| {
+        let (_managed, runtime, env) = ground.start().await;
+        let mut events = subscribed(&runtime).await;
+        let (stuck, free) = (Pod::run(&runtime, &env).await, Pod::run(&runtime, &env).await);
+        let held = stuck.start(Process::Runs).await;
+        let shim = shim_of(&ground, stuck.id.as_str());
+        signal(shim, Signal::SIGSTOP);
+
+        let before = Instant::now();
+        let hanging = runtime.stop_container(&held, Duration::from_secs(1));
+        tokio::pin!(hanging);
+        assert!(
+            timeout(Duration::from_millis(200), &mut hanging).await.is_err(),
+            "it hangs"
+        );
+        let id = free.start(Process::Ends(Duration::from_millis(100), 3)).await;
+        assert_eq!(exit_of(&mut events, id.as_str()).await.0, 3);
+        runtime.list_containers(None).await.expect("a list");
+        free.remove().await;
+        assert!(
+            before.elapsed() < Duration::from_secs(5),
+            "another pod's life took {:?}",
+            before.elapsed()
+        );
+        assert_eq!(hanging.await.expect_err("it hung").kind, ErrorKind::DeadlineExceeded);
+
+        signal(shim, Signal::SIGCONT);
+        runtime
+            .stop_container(&held, Duration::from_secs(1))
+            .await
+            .expect("it stops");
+        assert_eq!(
+            exited_status(&runtime, &held).await.state(),
+            v1::ContainerState::ContainerExited
+        );
+        stuck.remove().await;
     });
 }

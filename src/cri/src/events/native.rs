@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    error::Error as _,
     time::Duration,
 };
 
@@ -12,12 +13,17 @@ use containerd_client::{
 };
 use jiff::Timestamp;
 use prost::Message;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tonic::transport::Channel;
 use tracing::warn;
 
 use super::{Broken, FanOut, Hub};
-use crate::{RuntimeEvent, native::in_namespace};
+use crate::{
+    ErrorKind, RuntimeEvent,
+    client::status_kind,
+    native::in_namespace,
+    v1::{StatusRequest, runtime_service_client::RuntimeServiceClient},
+};
 
 const EXIT: &str = "/tasks/exit";
 const OOM: &str = "/tasks/oom";
@@ -32,6 +38,12 @@ const STAND_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long a marker may take to come back before the next is sent: the first time, and at most.
 const MARKER_PERIOD: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(250));
+
+/// How long CRI may take after a start to read what it knew: some hundred containers on a busy disk.
+const RECOVERY_DEADLINE: Duration = Duration::from_mins(2);
+
+/// How often to ask whether it has: the first time, and at most.
+const READY_PERIOD: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// How many exits are remembered, so that one reported twice is passed on once.
 const REMEMBERED: usize = 1024;
@@ -73,9 +85,11 @@ async fn run(channel: Channel, hub: &Hub) -> Result<std::convert::Infallible, Br
     };
 
     // Headers come with the first event.
-    let mut next = timeout_at(deadline, stream.message())
-        .await
-        .map_err(|_| Broken::NeverStood)??;
+    let first = timeout_at(deadline, stream.message()).await;
+    let mut next = first.map_err(|_| Broken::NeverStood)??;
+    // What comes meanwhile waits in the stream.
+    let ready = timeout(RECOVERY_DEADLINE, cri_is_ready(&channel)).await;
+    ready.map_err(|_| Broken::NeverStood)??;
     hub.with(FanOut::stands);
     let mut exits = Exits::default();
     while let Some(envelope) = next {
@@ -85,6 +99,23 @@ async fn run(channel: Channel, hub: &Hub) -> Result<std::convert::Infallible, Br
         next = stream.message().await?;
     }
     Err(Broken::Ended)
+}
+
+/// Waits until CRI can be asked for lists: after a start, containerd's own services are there before it is.
+async fn cri_is_ready(channel: &Channel) -> Result<(), Broken> {
+    let mut client = RuntimeServiceClient::new(channel.clone());
+    let mut wait = READY_PERIOD.0;
+    loop {
+        match client.status(StatusRequest { verbose: false }).await {
+            Err(status) if status_kind(&status) == ErrorKind::Unavailable && status.source().is_none() => {
+                sleep(wait).await;
+                wait = (wait * 2).min(READY_PERIOD.1);
+            }
+            Err(status) if status.source().is_some() => return Err(status.into()),
+            // Any other answer is an answer.
+            Ok(_) | Err(_) => return Ok(()),
+        }
+    }
 }
 
 /// Announces nothing to nobody, on a topic of ours.

@@ -224,10 +224,9 @@ impl World {
             ));
         }
         if let Some(error) = container.script.start_error.clone() {
-            let nanos = now.nanos();
             container.life = Life::Exited {
-                started_at: nanos,
-                finished_at: nanos,
+                started_at: 0,
+                finished_at: now.nanos(),
                 code: 128,
                 reason: "StartError",
                 message: error.clone(),

@@ -104,7 +104,7 @@ fn host_network() -> v1::NamespaceOption {
     }
 }
 
-fn sandbox_config(env: &Env, name: &str) -> v1::PodSandboxConfig {
+pub(crate) fn sandbox_config(env: &Env, name: &str) -> v1::PodSandboxConfig {
     v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: name.to_owned(),
@@ -155,8 +155,8 @@ fn container_config(env: &Env, name: &str, process: &Process) -> v1::ContainerCo
 pub(crate) struct Pod {
     runtime: Arc<dyn Runtime>,
     env: Arc<Env>,
-    config: v1::PodSandboxConfig,
-    id: SandboxId,
+    pub(crate) config: v1::PodSandboxConfig,
+    pub(crate) id: SandboxId,
 }
 
 impl Pod {
@@ -185,19 +185,12 @@ impl Pod {
         id
     }
 
-    /// A container with a limit of memory, started.
-    #[allow(dead_code, reason = "a fake has no memory to want")]
-    pub(crate) async fn start_limited(&self, memory: i64, command: &[&str]) -> ContainerId {
+    /// What a container that runs `command` is made from.
+    #[allow(dead_code, reason = "a fake runs no commands")]
+    pub(crate) fn container(&self, command: &[&str]) -> v1::ContainerConfig {
         let mut config = container_config(&self.env, &unique("container"), &Process::Runs);
         config.command = command.iter().map(|part| (*part).to_owned()).collect();
-        config.linux.get_or_insert_default().resources = Some(v1::LinuxContainerResources {
-            memory_limit_in_bytes: memory,
-            ..v1::LinuxContainerResources::default()
-        });
-        let created = self.runtime.create_container(&self.id, &config, &self.config).await;
-        let id = created.expect("a container");
-        self.runtime.start_container(&id).await.expect("it starts");
-        id
+        config
     }
 
     pub(crate) async fn remove(self) {
@@ -514,6 +507,7 @@ pub(crate) async fn a_container_that_cannot_start_has_exited_with_the_reason(run
     let status = runtime.container_status(&id).await.expect("a status");
     assert_eq!(status.state(), v1::ContainerState::ContainerExited);
     assert_eq!((status.exit_code, status.reason.as_str()), (128, "StartError"));
+    assert!(status.started_at == 0 && status.finished_at > 0);
     assert!(
         status.message.contains("no such file or directory"),
         "{}",
