@@ -451,6 +451,7 @@ fn a_check_tells_what_was_changed() {
         destination: Cidr::host(ip),
         link: Some(index),
         gateway: None,
+        source: None,
         ours: true,
     };
     node.namespace.ask(&[route::delete(&route)]);

@@ -119,7 +119,7 @@ const ABANDONED: Duration = Duration::from_mins(5);
 pub struct Ipam {
     dir: PathBuf,
     #[cfg(test)]
-    killer: Option<Box<dyn Fn(Step) -> bool>>,
+    killer: Option<Box<dyn Fn(Step) -> bool + Send>>,
 }
 
 impl Ipam {

@@ -1,8 +1,6 @@
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use proptest::prelude::*;
@@ -267,13 +265,14 @@ proptest! {
     #[test]
     fn killed_at_any_step_nothing_leaks_and_nothing_is_used_twice(ops in proptest::collection::vec(op(), 1..60)) {
         let dir = tempfile::tempdir().unwrap();
-        let steps_left = Rc::new(Cell::new(None::<u8>));
+        let steps_left = Arc::new(Mutex::new(None::<u8>));
         let mut ipam = Ipam::new(dir.path(), "n");
-        let counter = Rc::clone(&steps_left);
-        ipam.killer = Some(Box::new(move |_| match counter.get() {
-            Some(0) => true,
-            Some(n) => { counter.set(Some(n - 1)); false }
-            None => false,
+        let counter = Arc::clone(&steps_left);
+        ipam.killer = Some(Box::new(move |_| {
+            let mut left = counter.lock().unwrap();
+            let dies = *left == Some(0);
+            *left = left.map(|n| n.saturating_sub(1));
+            dies
         }));
         let pools = pools(&["10.0.0.0/29", "fd00::/125"]);
         // The namespace of each container (a new one after the old one vanished), and what its ADD was told.
@@ -286,7 +285,7 @@ proptest! {
                 Op::Vanish(c) => (None, *c),
                 Op::Collect(kill) => (*kill, 0),
             };
-            steps_left.set(kill);
+            *steps_left.lock().unwrap() = kill;
             let live: BTreeSet<u64> = namespaces.values().copied().collect();
             let gone = |record: &Record| !live.contains(&record.inode);
             match op {
@@ -305,7 +304,7 @@ proptest! {
                             // Honest: that many namespaces are really there (killed ADDs hold one, too).
                             prop_assert!(held as usize <= namespaces.len(), "{} of {}", held, namespaces.len());
                             prop_assert!(!running.contains_key(&container));
-                            steps_left.set(None);
+                            *steps_left.lock().unwrap() = None;
                             ipam.release(&record(&container.to_string(), inode).attachment).unwrap();
                         }
                         Err(Error::Killed(_)) => {}
@@ -339,7 +338,7 @@ proptest! {
                 }
             }
         }
-        steps_left.set(None);
+        *steps_left.lock().unwrap() = None;
         let later = SystemTime::now() + ABANDONED + Duration::from_mins(1);
         ipam.collect(&mut |_| false, later).unwrap();
         prop_assert_eq!(entries(&dir.path().join("ipam/n")).unwrap().iter().filter(|n| !n.starts_with('.')).count(), 0);
