@@ -92,6 +92,7 @@ pub enum Step {
     RenamedOwner,
     Claimed,
     MovedCursor,
+    SawAgain,
     RemovedRecord,
     RemovedOwner,
 }
@@ -322,6 +323,7 @@ impl Ipam {
             Some(Ok(record)) if record == *seen => {}
             _ => return Ok(false),
         }
+        self.step(Step::SawAgain)?;
         remove(&self.record_path(address))?;
         self.step(Step::RemovedRecord)?;
         let owner = &seen.attachment;

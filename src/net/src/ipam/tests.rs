@@ -236,6 +236,48 @@ fn many_at_once_taking_over_from_the_dead_never_get_one_address_twice() {
     }
 }
 
+#[test]
+fn two_that_take_over_from_the_same_dead_pod_do_not_take_from_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let pools = pools(&["10.0.0.0/29"]);
+    Ipam::new(dir.path(), "n")
+        .allocate(&record("dead", 1), &pools, &mut never)
+        .unwrap();
+    fs::remove_file(dir.path().join("ipam/n/.cursor-4")).unwrap();
+    let take_over = |ipam: &Ipam, container: &str| {
+        ipam.allocate(&record(container, 2), &pools, &mut |record: &Record| record.inode == 1)
+            .unwrap()
+    };
+    std::thread::scope(|scope| {
+        let (second_tx, second_rx) = std::sync::mpsc::channel();
+        let (go_tx, go_rx) = std::sync::mpsc::channel::<()>();
+        let (dir, take_over) = (dir.path(), &take_over);
+        scope.spawn(move || {
+            go_rx.recv().unwrap();
+            second_tx.send(take_over(&Ipam::new(dir, "n"), "second")).unwrap();
+        });
+        let mut first = Ipam::new(dir, "n");
+        let second = Arc::new(Mutex::new(None));
+        let second_rx = Arc::new(Mutex::new(second_rx));
+        let (seen, rx) = (Arc::clone(&second), Arc::clone(&second_rx));
+        first.killer = Some(Box::new(move |step| {
+            if step == Step::SawAgain {
+                // The first is about to remove the record: now the second comes. It can't finish in between.
+                go_tx.send(()).unwrap();
+                *seen.lock().unwrap() = rx.lock().unwrap().recv_timeout(Duration::from_millis(300)).ok();
+            }
+            false
+        }));
+        let given = take_over(&first, "first");
+        let second = second.lock().unwrap().take();
+        let second = second.unwrap_or_else(|| second_rx.lock().unwrap().recv_timeout(Duration::from_secs(30)).unwrap());
+        assert_ne!(given, second);
+        let ipam = Ipam::new(dir, "n");
+        assert_eq!(ipam.find(&record("first", 2).attachment).unwrap(), given);
+        assert_eq!(ipam.find(&record("second", 2).attachment).unwrap(), second);
+    });
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     /// An ADD, killed after so many steps, if it takes that many.
