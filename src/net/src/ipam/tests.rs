@@ -132,7 +132,7 @@ fn releasing_what_another_has_by_now_leaves_it_to_him() {
     let ipam = Ipam::new(dir.path(), "n");
     let pools = pools(&["10.0.0.0/30"]);
     ipam.allocate(&record("a", 1), &pools, &mut never).unwrap();
-    let owner = ipam.owner_path(&record("a", 1).attachment);
+    let owner = ipam.files.owner_path(&record("a", 1).attachment);
     let named = fs::read_link(&owner).unwrap();
     ipam.release(&record("a", 1).attachment).unwrap();
     ipam.allocate(&record("b", 2), &pools, &mut never).unwrap();
@@ -349,7 +349,7 @@ proptest! {
                             *steps_left.lock().unwrap() = None;
                             ipam.release(&record(&container.to_string(), inode).attachment).unwrap();
                         }
-                        Err(Error::Killed(_)) => {}
+                        Err(Error::Killed) => {}
                         Err(e) => prop_assert!(false, "{}", e),
                     }
                 }
@@ -359,7 +359,7 @@ proptest! {
                         Ok(_) => {
                             prop_assert_eq!(ipam.find(&record(&container.to_string(), 0).attachment).unwrap(), Vec::<IpAddr>::new());
                         }
-                        Err(Error::Killed(_)) => {}
+                        Err(Error::Killed) => {}
                         Err(e) => prop_assert!(false, "{}", e),
                     }
                 }
@@ -368,7 +368,7 @@ proptest! {
                     running.remove(&container);
                 }
                 Op::Collect(_) => match ipam.collect(&mut |record| !gone(record), SystemTime::now()) {
-                    Ok(_) | Err(Error::Killed(_)) => {}
+                    Ok(_) | Err(Error::Killed) => {}
                     Err(e) => prop_assert!(false, "{}", e),
                 },
             }
