@@ -14,8 +14,7 @@ use bosun_net::{
     names::{self, Alias},
     netns::{self, Netns, Presence},
     socket::Socket,
-    sysctl::Sysctl,
-    underlay,
+    sysctl, underlay,
     wire::{self, TIMEOUT},
 };
 
@@ -92,7 +91,7 @@ fn add(call: &Call, add: &Add) -> Result<Output, CniError> {
     }
     let mut node = open_node()?;
     for pool in &pools {
-        Sysctl::forwarding(pool.family()).ensure().map_err(|e| io(&e))?;
+        sysctl::enable_forwarding(pool.family()).map_err(|e| io(&e))?;
     }
     let mtu = match config.mtu {
         0 => underlay::mtu(&mut node).map_err(|e| io(&e))?,
@@ -237,8 +236,11 @@ fn gc(network: &str, run_dir: &Path, valid: &[Attachment]) -> Result<Output, Cni
         }
     }
     let ipam = Ipam::new(run_dir, network);
-    let collected = ipam.collect(&mut |record| valid.contains(&record.attachment), SystemTime::now());
+    let collected = ipam.collect(&mut |record| valid.contains(&record.attachment));
     failed = failed.or(collected.map_err(|e| io(&e)).err());
+    // A runtime asks for no ADD while it asks for a GC.
+    let strays = ipam.collect_strays(&|owner| !valid.contains(owner), SystemTime::now());
+    failed = failed.or(strays.map_err(|e| io(&e)).err());
     failed.map_or_else(|| Ok(Output::nothing()), Err)
 }
 

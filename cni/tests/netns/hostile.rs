@@ -84,16 +84,14 @@ fn killed_at_any_moment_a_call_leaves_nothing_that_del_gc_or_time_do_not_clear()
             assert_eq!(pod.link("eth0"), None, "round {round}");
         }
     }
+    println!("{finished} finished before they were killed");
     assert!(
-        finished > 0 && killed > 0,
-        "{finished} finished, {killed} were killed: the kills prove nothing"
+        killed > 0,
+        "no call was killed before it finished: the test proves nothing"
     );
     eventually("wires go with their namespaces", || node.namespace.wires().is_empty());
     node.gc(&[]).result();
-    // An owner's link alone, which names no record, is only cleared when it is old.
-    let records: Vec<_> = node.records().into_iter().filter(|name| !name.contains('@')).collect();
-    assert_eq!(records, Vec::<String>::new());
-    assert!(node.namespace.routes().iter().all(|route| !route.ours));
+    node.assert_empty();
 }
 
 proptest! {

@@ -232,45 +232,51 @@ impl Ipam {
         Ok(listing)
     }
 
-    /// Removes every record that need not be kept, every unreadable one (a record is written whole, so it is debris of a
-    /// machine that crashed on a disk), and owners' links that lead nowhere. Gives the addresses it freed.
-    pub fn collect(&self, keep: &mut dyn FnMut(&Record) -> bool, now: SystemTime) -> Result<Vec<IpAddr>, Error> {
-        let Listing {
-            records,
-            unreadable: mut freed,
-        } = self.list()?;
+    /// Removes every record that need not be kept, and every unreadable one (a record is written whole, so it is debris
+    /// of a machine that crashed on a disk). Gives the addresses it freed.
+    pub fn collect(&self, keep: &mut dyn FnMut(&Record) -> bool) -> Result<Vec<IpAddr>, Error> {
+        let listing = self.list()?;
+        let mut freed = listing.unreadable;
         for address in &freed {
             let _lock = self.files.lock()?;
             if matches!(self.files.read(*address)?, Some(Err(()))) {
                 remove(&self.files.record_path(*address))?;
             }
         }
-        for (address, record) in records {
+        for (address, record) in listing.records {
             if !keep(&record) && self.reclaim(address, &record)? {
                 freed.push(address);
             }
         }
-        for name in entries(&self.files.dir.join(".owners"))? {
-            let path = self.files.dir.join(".owners").join(&name);
-            let old = fs::symlink_metadata(&path)
-                .and_then(|metadata| metadata.modified())
-                .is_ok_and(|then| now.duration_since(then).is_ok_and(|age| age > ABANDONED));
-            if !old {
+        Ok(freed)
+    }
+
+    /// Removes owners' links that lead nowhere: a process died before it made the first record, or after it removed the
+    /// last. One still at work is told from those by `gone`, or by age.
+    pub fn collect_strays(&self, gone: &dyn Fn(&Attachment) -> bool, now: SystemTime) -> Result<(), Error> {
+        let dir = self.files.dir.join(".owners");
+        for name in entries(&dir)? {
+            let path = dir.join(&name);
+            let owner = parse_owner(&name);
+            let written = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
+            let old = written.is_ok_and(|then| now.duration_since(then).is_ok_and(|age| age > ABANDONED));
+            if !old && !owner.as_ref().is_some_and(gone) {
                 continue;
             }
             let _lock = self.files.lock()?;
-            let leads_nowhere = match parse_owner(&name) {
+            let named = match &owner {
                 Some(owner) => self
                     .files
-                    .named(&owner)?
-                    .is_none_or(|named| self.files.held(&owner, &named).is_ok_and(|h| h.is_empty())),
-                None => true,
+                    .named(owner)?
+                    .map(|named| self.files.held(owner, &named))
+                    .transpose()?,
+                None => None,
             };
-            if leads_nowhere {
+            if named.is_none_or(|held| held.is_empty()) {
                 remove(&path)?;
             }
         }
-        Ok(freed)
+        Ok(())
     }
 
     /// How many addresses of a pool have a record.

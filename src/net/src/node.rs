@@ -18,8 +18,7 @@ use crate::{
     message::{Request, describe},
     netns, route,
     sweep::{self, Observed, SweepPlan},
-    sysctl::{self, Sysctl},
-    underlay,
+    sysctl, underlay,
     wire::{told_link, told_route},
 };
 
@@ -104,9 +103,8 @@ impl NodeNet {
         if !told.iter().find_map(told_link).is_some_and(|lo| lo.up) {
             self.perform(&link::up(link::LOOPBACK)).await?;
         }
-        let families: Vec<_> = ranges.iter().map(Cidr::family).collect();
-        for family in families {
-            Sysctl::forwarding(family).ensure()?;
+        for range in ranges {
+            sysctl::enable_forwarding(range.family())?;
         }
         Ok(())
     }
@@ -170,7 +168,10 @@ impl NodeNet {
         let ipam = Ipam::new(run_dir, network);
         let dead: Vec<Record> = plan.records.into_iter().map(|(_, record)| record).collect();
         swept.addresses = blocking("remove address records", move || {
-            ipam.collect(&mut |record| !dead.contains(record), std::time::SystemTime::now())
+            let freed = ipam.collect(&mut |record| !dead.contains(record))?;
+            // A plugin may be at work: only what is old.
+            ipam.collect_strays(&|_| false, std::time::SystemTime::now())?;
+            Ok(freed)
         })
         .await?;
         Ok(swept)

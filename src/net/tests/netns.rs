@@ -8,13 +8,14 @@ mod world;
 use std::{future::Future, net::IpAddr, os::fd::AsRawFd};
 
 use bosun_net::{
-    Attachment, Cidr, addr,
+    Attachment, Cidr, Family, addr,
     ipam::{Ipam, Pool, Record},
     link::{self, Mac, Veth},
     names::{self, Alias, HOST_MAC},
     node::{NodeNet, Swept},
     route,
     socket::{Error, Socket},
+    sysctl::Sysctl,
     underlay,
     wire::{self, Pair, Wire},
 };
@@ -182,10 +183,29 @@ fn a_node_is_known_by_the_addresses_it_speaks_to_the_world_from() {
     assert_eq!(ask(&node), (expected, 1420));
 }
 
+/// A cable to a namespace that has no part in the test.
+fn outside_named(node: &Namespace, name: &str) -> Namespace {
+    let router = Namespace::new();
+    let netns = router.open();
+    node.ask(&[link::veth(&Veth {
+        name,
+        mac: Mac([2, 0, 0, 0, 4, 1]),
+        peer_name: "node",
+        peer_mac: Mac([2, 0, 0, 0, 4, 2]),
+        peer_netns: netns.as_raw_fd(),
+        mtu: 1500,
+    })]);
+    router
+}
+
 #[test]
 fn preparing_a_node_brings_its_loopback_up_and_forwarding_on() {
     let node = Namespace::new();
     let ranges: Vec<Cidr> = vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()];
+    // An uplink that learns its IPv6 routes from its router, as most do, and one that does not.
+    let _routers = [outside_named(&node, "learns"), outside_named(&node, "fixed")];
+    let fixed = Sysctl::of_link(Family::V6, "fixed", "accept_ra", "0");
+    node.run(|| fixed.apply().unwrap());
     for _ in 0..2 {
         block_on(&node, || async {
             NodeNet::open().unwrap().prepare(&ranges).await.unwrap();
@@ -193,6 +213,8 @@ fn preparing_a_node_brings_its_loopback_up_and_forwarding_on() {
         assert!(node.link("lo").unwrap().up);
         assert_eq!(node.sysctl("ipv4/ip_forward"), "1");
         assert_eq!(node.sysctl("ipv6/conf/all/forwarding"), "1");
+        assert_eq!(node.sysctl("ipv6/conf/learns/accept_ra"), "2", "it goes on learning");
+        assert_eq!(node.sysctl("ipv6/conf/fixed/accept_ra"), "0");
     }
 }
 

@@ -153,7 +153,7 @@ fn an_unreadable_record_is_never_given_out_but_collected() {
         ipam.allocate(&record("a", 1), &pools, &mut never).unwrap(),
         addresses(&["10.0.0.3"])
     );
-    let freed = ipam.collect(&mut |_| true, SystemTime::now()).unwrap();
+    let freed = ipam.collect(&mut |_| true).unwrap();
     assert_eq!(freed, addresses(&["10.0.0.2"]));
     assert_eq!(
         ipam.list().unwrap(),
@@ -162,6 +162,28 @@ fn an_unreadable_record_is_never_given_out_but_collected() {
             unreadable: vec![]
         }
     );
+}
+
+#[test]
+fn an_owners_link_that_leads_nowhere_goes_when_its_owner_is_gone_or_it_is_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let ipam = Ipam::new(dir.path(), "n");
+    let owners = || entries(&dir.path().join("ipam/n/.owners")).unwrap();
+    let held = record("held", 1);
+    ipam.allocate(&held, &pools(&["10.0.0.0/29"]), &mut never).unwrap();
+    std::os::unix::fs::symlink("10.0.0.5", ipam.files.owner_path(&record("stray", 1).attachment)).unwrap();
+    std::os::unix::fs::symlink("10.0.0.5", dir.path().join("ipam/n/.owners/.held@eth0")).unwrap();
+
+    let (now, later) = (
+        SystemTime::now(),
+        SystemTime::now() + ABANDONED + Duration::from_mins(1),
+    );
+    ipam.collect_strays(&|_| false, now).unwrap();
+    assert_eq!(owners().len(), 3, "an ADD may be at work");
+    ipam.collect_strays(&|owner| owner.container == "stray", now).unwrap();
+    assert_eq!(owners().len(), 2);
+    ipam.collect_strays(&|_| true, later).unwrap();
+    assert_eq!(owners(), ["held@eth0"], "what leads to a record stays");
 }
 
 #[test]
@@ -367,7 +389,7 @@ proptest! {
                     namespaces.remove(&container);
                     running.remove(&container);
                 }
-                Op::Collect(_) => match ipam.collect(&mut |record| !gone(record), SystemTime::now()) {
+                Op::Collect(_) => match ipam.collect(&mut |record| !gone(record)) {
                     Ok(_) | Err(Error::Killed) => {}
                     Err(e) => prop_assert!(false, "{}", e),
                 },
@@ -382,7 +404,8 @@ proptest! {
         }
         *steps_left.lock().unwrap() = None;
         let later = SystemTime::now() + ABANDONED + Duration::from_mins(1);
-        ipam.collect(&mut |_| false, later).unwrap();
+        ipam.collect(&mut |_| false).unwrap();
+        ipam.collect_strays(&|_| false, later).unwrap();
         prop_assert_eq!(entries(&dir.path().join("ipam/n")).unwrap().iter().filter(|n| !n.starts_with('.')).count(), 0);
         prop_assert_eq!(entries(&dir.path().join("ipam/n/.owners")).unwrap(), Vec::<String>::new());
     }
