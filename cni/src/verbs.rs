@@ -12,9 +12,9 @@ use bosun_net::{
     ipam::{self, Ipam, Pool, Record},
     link::Link,
     names::{self, Alias},
-    netns::{self, Netns},
+    netns::{self, Netns, Presence},
     socket::Socket,
-    sysctl::Sysctl,
+    sysctl, underlay,
     wire::{self, TIMEOUT},
 };
 
@@ -91,10 +91,10 @@ fn add(call: &Call, add: &Add) -> Result<Output, CniError> {
     }
     let mut node = open_node()?;
     for pool in &pools {
-        Sysctl::forwarding(pool.family()).ensure().map_err(|e| io(&e))?;
+        sysctl::enable_forwarding(pool.family()).map_err(|e| io(&e))?;
     }
     let mtu = match config.mtu {
-        0 => wire::underlay_mtu(&mut node).map_err(|e| io(&e))?,
+        0 => underlay::mtu(&mut node).map_err(|e| io(&e))?,
         mtu => mtu,
     };
 
@@ -149,8 +149,13 @@ fn add(call: &Call, add: &Add) -> Result<Output, CniError> {
 /// Whether the holder of an address is no more. What may be left of its wire (a process can keep a namespace that has
 /// no name) is removed before the address goes to another.
 fn clear_if_gone(node: &mut Socket, network: &str, holder: &Record) -> bool {
-    netns::is_gone(&holder.netns, holder.inode)
-        && wire::disconnect(node, &names::host_link(network, &holder.attachment)).is_ok()
+    let host_link = names::host_link(network, &holder.attachment);
+    match netns::presence(&holder.netns, holder.inode) {
+        Presence::There => false,
+        Presence::Gone => wire::disconnect(node, &host_link).is_ok(),
+        // The kernel removes a wire with its namespace.
+        Presence::Unmounted => wire::find(node, &host_link).is_ok_and(|link| link.is_none()),
+    }
 }
 
 /// The link before the address: no one gets an address a route still leads elsewhere.
@@ -207,7 +212,7 @@ fn status(config: &NetworkConfig) -> Result<Output, CniError> {
         }
         let listing = ipam.list().map_err(|e| unavailable(&e))?;
         let gone = |(address, record): &(std::net::IpAddr, Record)| {
-            pool.contains(*address) && netns::is_gone(&record.netns, record.inode)
+            pool.contains(*address) && netns::presence(&record.netns, record.inode) == Presence::Gone
         };
         if !listing.records.iter().any(gone) {
             let message = format!("every address of {} is held by a pod", pool.range());
@@ -231,8 +236,11 @@ fn gc(network: &str, run_dir: &Path, valid: &[Attachment]) -> Result<Output, Cni
         }
     }
     let ipam = Ipam::new(run_dir, network);
-    let collected = ipam.collect(&mut |record| valid.contains(&record.attachment), SystemTime::now());
+    let collected = ipam.collect(&mut |record| valid.contains(&record.attachment));
     failed = failed.or(collected.map_err(|e| io(&e)).err());
+    // A runtime asks for no ADD while it asks for a GC.
+    let strays = ipam.collect_strays(&|owner| !valid.contains(owner), SystemTime::now());
+    failed = failed.or(strays.map_err(|e| io(&e)).err());
     failed.map_or_else(|| Ok(Output::nothing()), Err)
 }
 

@@ -2,192 +2,26 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+#[path = "netns/hostile.rs"]
+mod hostile;
+#[path = "netns/node.rs"]
+mod node;
 #[path = "../../src/net/tests/netns/world.rs"]
 mod world;
 
 use std::{
     fs,
-    io::Write,
     net::{IpAddr, UdpSocket},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
 };
 
 use bosun_net::{Cidr, addr, link, neighbour, route};
+use node::{Node, answer, ips, new_id};
 use serde_json::{Value, json};
 use world::{Namespace, eventually, outside};
 
 const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 const V4: &str = "10.88.0.0/24";
 const V6: &str = "fd88::/64";
-
-/// A node with the plugin's configuration.
-struct Node {
-    namespace: Namespace,
-    run_dir: tempfile::TempDir,
-    config: Value,
-}
-
-/// What a call came to.
-#[derive(Debug)]
-struct Answer {
-    good: bool,
-    json: Value,
-}
-
-impl Answer {
-    fn result(self) -> Value {
-        assert!(self.good, "{}", self.json);
-        self.json
-    }
-
-    fn failure(self) -> (u64, String) {
-        assert!(!self.good, "{}", self.json);
-        assert!(self.json["cniVersion"].is_string(), "{}", self.json);
-        (
-            self.json["code"].as_u64().unwrap(),
-            self.json["msg"].as_str().unwrap().to_owned(),
-        )
-    }
-}
-
-/// Container ids are new in every test, as a runtime's are.
-fn new_id() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("test{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-impl Node {
-    fn new(ranges: &[&str]) -> Self {
-        let run_dir = tempfile::tempdir().unwrap();
-        let config = json!({
-            "cniVersion": "1.1.0",
-            "name": "bosun",
-            "type": "bosun-cni",
-            "runDir": run_dir.path(),
-            "ranges": ranges,
-        });
-        Self {
-            namespace: Namespace::node(),
-            run_dir,
-            config,
-        }
-    }
-
-    fn spawn(&self, verb: &str, id: &str, netns: Option<&str>, config: &Value) -> Child {
-        #[allow(clippy::disallowed_methods, reason = "the plugin is a program")]
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bosun-cni"));
-        command
-            .env_clear()
-            .env("CNI_COMMAND", verb)
-            .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", "/opt/cni/bin");
-        command.env("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=tests;K8S_POD_NAME=pod");
-        if !id.is_empty() {
-            command.env("CNI_CONTAINERID", id);
-        }
-        if let Some(netns) = netns {
-            command.env("CNI_NETNS", netns);
-        }
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        // The child starts in the namespace of the thread that makes it.
-        let mut child = self.namespace.run(|| command.spawn().unwrap());
-        // A plugin killed by the test may be gone before it reads.
-        let _ = child.stdin.take().unwrap().write_all(config.to_string().as_bytes());
-        child
-    }
-
-    fn call(&self, verb: &str, id: &str, netns: Option<&str>, config: &Value) -> Answer {
-        answer(self.spawn(verb, id, netns, config).wait_with_output().unwrap())
-    }
-
-    fn add(&self, id: &str, pod: &Namespace) -> Value {
-        self.call("ADD", id, Some(pod.path()), &self.config).result()
-    }
-
-    fn del(&self, id: &str) {
-        assert_eq!(self.call("DEL", id, None, &self.config).result(), Value::Null);
-    }
-
-    fn check(&self, id: &str, pod: &Namespace, previous: &Value) -> Answer {
-        self.call(
-            "CHECK",
-            id,
-            Some(pod.path()),
-            &self.with("prevResult", previous.clone()),
-        )
-    }
-
-    fn gc(&self, valid: &[&str]) -> Answer {
-        let valid: Vec<_> = valid
-            .iter()
-            .map(|id| json!({ "containerID": id, "ifname": "eth0" }))
-            .collect();
-        self.call("GC", "", None, &self.with("cni.dev/valid-attachments", json!(valid)))
-    }
-
-    fn with(&self, key: &str, value: Value) -> Value {
-        let mut config = self.config.clone();
-        config[key] = value;
-        config
-    }
-
-    fn ipam_dir(&self) -> PathBuf {
-        self.run_dir.path().join("ipam/bosun")
-    }
-
-    /// The names of all records and owners.
-    fn records(&self) -> Vec<String> {
-        let names = |dir: &Path| {
-            let entries = fs::read_dir(dir).into_iter().flatten();
-            entries
-                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .collect::<Vec<_>>()
-        };
-        let mut records = names(&self.ipam_dir());
-        records.retain(|name| !name.starts_with('.'));
-        records.extend(names(&self.ipam_dir().join(".owners")));
-        records
-    }
-
-    /// Nothing is left of any pod.
-    fn assert_empty(&self) {
-        assert_eq!(self.namespace.wires(), Vec::<String>::new());
-        assert_eq!(self.records(), Vec::<String>::new());
-        assert!(
-            self.namespace.routes().iter().all(|route| !route.ours),
-            "{:?}",
-            self.namespace.routes()
-        );
-    }
-}
-
-fn answer(output: Output) -> Answer {
-    let text = String::from_utf8(output.stdout).unwrap();
-    let json = if text.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_str(&text).unwrap()
-    };
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{json}");
-    Answer {
-        good: output.status.success(),
-        json,
-    }
-}
-
-/// The addresses an ADD gave.
-fn ips(result: &Value) -> Vec<IpAddr> {
-    let ips = result["ips"].as_array().unwrap();
-    ips.iter()
-        .map(|ip| ip["address"].as_str().unwrap().parse::<Cidr>().unwrap().address())
-        .collect()
-}
 
 #[test]
 fn every_version_is_answered_in_its_own_form_and_leaves_nothing() {
@@ -451,6 +285,7 @@ fn a_check_tells_what_was_changed() {
         destination: Cidr::host(ip),
         link: Some(index),
         gateway: None,
+        source: None,
         ours: true,
     };
     node.namespace.ask(&[route::delete(&route)]);
@@ -590,91 +425,6 @@ fn a_hundred_at_once_get_their_own_addresses_and_leave_nothing() {
     node.assert_empty();
 }
 
-/// xorshift: the same seed gives the same test.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
-/// Starts a call and kills it after a while. How long a whole one takes here is measured, so that the kills fall all
-/// over it on any machine.
-fn start_and_kill(node: &Node, verb: &str, id: &str, pod: &Namespace, whole: Duration, random: &mut Random) -> bool {
-    let mut child = node.spawn(verb, id, Some(pod.path()), &node.config);
-    let after = Duration::from_micros(random.below(whole.as_micros() as u64 * 5 / 4 + 1));
-    let deadline = std::time::Instant::now() + after;
-    while std::time::Instant::now() < deadline {
-        std::hint::spin_loop();
-    }
-    child.kill().unwrap();
-    child.wait_with_output().unwrap().status.success()
-}
-
-#[test]
-fn killed_at_any_moment_a_call_leaves_nothing_that_del_gc_or_time_do_not_clear() {
-    let seed = std::env::var("BOSUN_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or(0x5eed_cafe);
-    println!("BOSUN_SEED={seed}");
-    let mut random = Random(seed);
-    let node = Node::new(&["10.88.0.0/28", "fd88::/124"]);
-    let timed = |verb: &str, id: &str, pod: &Namespace| {
-        let start = std::time::Instant::now();
-        node.call(verb, id, Some(pod.path()), &node.config).result();
-        start.elapsed()
-    };
-    let (id, pod) = (new_id(), Namespace::new());
-    let (whole_add, whole_del) = (timed("ADD", &id, &pod), timed("DEL", &id, &pod));
-
-    let (mut finished, mut killed) = (0, 0);
-    for round in 0..60 {
-        let (id, pod) = (new_id(), Namespace::new());
-        if start_and_kill(&node, "ADD", &id, &pod, whole_add, &mut random) {
-            finished += 1;
-        } else {
-            killed += 1;
-        }
-        match round % 4 {
-            // What a runtime does.
-            0 => node.del(&id),
-            // A runtime that lost its own memory of it.
-            1 => node.gc(&[]).result().as_null().unwrap(),
-            // The same sandbox tried again, then taken down by calls that are killed as well.
-            2 => {
-                let result = node.add(&id, &pod);
-                let echo = pod.echo(ips(&result)[0]);
-                node.namespace.talk_to(&echo);
-                drop(echo);
-                start_and_kill(&node, "DEL", &id, &pod, whole_del, &mut random);
-                node.del(&id);
-            }
-            // The namespace just goes. Its addresses are cleared by whoever needs them: the range is small.
-            _ => continue,
-        }
-        if round % 4 != 3 {
-            let ours = |record: &String| record.contains(&id);
-            assert!(!node.records().iter().any(ours), "round {round}: {:?}", node.records());
-            assert_eq!(pod.link("eth0"), None, "round {round}");
-        }
-    }
-    assert!(
-        finished > 0 && killed > 0,
-        "{finished} finished, {killed} were killed: the kills prove nothing"
-    );
-    eventually("wires go with their namespaces", || node.namespace.wires().is_empty());
-    node.gc(&[]).result();
-    // An owner's link alone, which names no record, is only cleared when it is old.
-    let records: Vec<_> = node.records().into_iter().filter(|name| !name.contains('@')).collect();
-    assert_eq!(records, Vec::<String>::new());
-    assert!(node.namespace.routes().iter().all(|route| !route.ours));
-}
-
 #[test]
 fn a_runtime_that_asks_for_a_loopback_gets_one() {
     let node = Node::new(&[V4]);
@@ -699,44 +449,4 @@ fn a_runtime_that_asks_for_a_loopback_gets_one() {
         Value::Null
     );
     assert!(!node.run_dir.path().join("ipam").exists());
-}
-
-mod arbitrary {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
-
-        /// In a namespace and a directory of the test's own, so that even a verb that finds its arguments good harms
-        /// nothing.
-        #[test]
-        fn whatever_the_runtime_says_the_program_answers_in_cnis_form(
-            verb in prop_oneof![
-                Just("ADD"), Just("DEL"), Just("CHECK"), Just("STATUS"), Just("GC"), Just("VERSION"), Just("add"), Just("")
-            ],
-            id in "[a-z/.]{0,3}",
-            netns in proptest::option::of("[a-z/.]{0,6}"),
-            input in proptest::collection::vec(any::<u8>(), 0..120),
-            key in prop_oneof![Just("name"), Just("ranges"), Just("mtu"), Just("prevResult"), Just("cniVersion"), Just("runDir")],
-            value in prop_oneof![Just(json!(null)), Just(json!(-1)), Just(json!("")), Just(json!([1])), Just(json!({"a": []}))],
-            raw: bool,
-        ) {
-            let node = Node::new(&[V4]);
-            let config = if raw {
-                Value::String(String::from_utf8_lossy(&input).into_owned())
-            } else {
-                // DEL and GC take a lost `runDir` for the usual one, which is not the test's.
-                prop_assume!(key != "runDir" || !matches!(verb, "DEL" | "GC" | "STATUS"));
-                node.with(key, value)
-            };
-            let Answer { good, json } = node.call(verb, &id, netns.as_deref(), &config);
-            if !good {
-                prop_assert!(json["code"].as_u64().is_some_and(|code| code > 0), "{}", json);
-                prop_assert!(json["msg"].is_string() && json["cniVersion"].is_string(), "{}", json);
-            }
-            node.assert_empty();
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Network namespaces: which one a path is, and stepping into one.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
@@ -12,7 +12,7 @@ use std::{
 
 use nix::{
     sched::{CloneFlags, setns},
-    sys::statfs::{FsType, fstatfs},
+    sys::statfs::{FsType, fstatfs, statfs},
 };
 
 /// Why a namespace could not be used.
@@ -155,12 +155,29 @@ impl AsRawFd for Netns {
     }
 }
 
-/// Whether the namespace once seen at a path with a number is there no more. A path that can't be looked at (no
-/// permission, an I/O failure) counts as there: nothing is taken from a pod on a doubt.
-pub fn is_gone(path: &Path, inode: Inode) -> bool {
-    match std::fs::metadata(path) {
-        Ok(metadata) => metadata.ino() != inode,
-        Err(e) => matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+/// What became of a namespace that was once seen at a path with a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there, or the path can't be looked at: nothing is taken from a pod on a doubt.
+    There,
+    /// The path is gone, or leads to another namespace.
+    Gone,
+    /// The path is there, but nothing is mounted on it. Either a namespace was removed halfway, or it is mounted where
+    /// this process does not see it (a runtime with a mount namespace of its own).
+    Unmounted,
+}
+
+/// Looks where a namespace was.
+pub fn presence(path: &Path, inode: Inode) -> Presence {
+    match fs::metadata(path) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Presence::Gone,
+        Err(_) => Presence::There,
+        Ok(metadata) if metadata.ino() == inode => Presence::There,
+        Ok(_) => match statfs(path) {
+            Ok(fs) if fs.filesystem_type() == FsType(NSFS) => Presence::Gone,
+            Ok(_) => Presence::Unmounted,
+            Err(_) => Presence::There,
+        },
     }
 }
 
@@ -171,10 +188,17 @@ mod tests {
     #[test]
     fn this_threads_namespace_is_one_and_other_files_are_not() {
         let current = Netns::current().unwrap();
-        assert!(!is_gone(Path::new("/proc/thread-self/ns/net"), current.inode()));
-        assert!(is_gone(Path::new("/proc/thread-self/ns/net"), current.inode() + 1));
+        let path = Path::new("/proc/thread-self/ns/net");
+        assert_eq!(presence(path, current.inode()), Presence::There);
+        assert_eq!(
+            presence(path, current.inode() + 1),
+            Presence::Gone,
+            "another has the path"
+        );
+        assert_eq!(presence(Path::new("/etc/passwd"), current.inode()), Presence::Unmounted);
         assert!(matches!(Netns::open("/etc/passwd"), Err(Error::NotANamespace { .. })));
         assert!(matches!(Netns::open("/nowhere/netns"), Err(Error::Missing { .. })));
-        assert!(is_gone(Path::new("/nowhere/netns"), 1));
+        assert_eq!(presence(Path::new("/nowhere/netns"), 1), Presence::Gone);
+        assert_eq!(presence(Path::new("/etc/passwd/netns"), 1), Presence::Gone);
     }
 }

@@ -89,6 +89,8 @@ pub struct Route {
     pub link: Option<u32>,
     /// The next hop.
     pub gateway: Option<IpAddr>,
+    /// The address packets by it leave from, where the kernel told one.
+    pub source: Option<IpAddr>,
     /// Whether it is one of ours.
     pub ours: bool,
 }
@@ -107,6 +109,7 @@ pub fn parse(message: &RouteMessage) -> Option<Route> {
         destination: Cidr::new(family.everything().address(), message.header.destination_prefix_length).ok()?,
         link: None,
         gateway: None,
+        source: None,
         ours: message.header.protocol == RouteProtocol::Other(PROTOCOL),
     };
     for attribute in &message.attributes {
@@ -115,6 +118,7 @@ pub fn parse(message: &RouteMessage) -> Option<Route> {
                 route.destination = Cidr::new(ip(address)?, message.header.destination_prefix_length).ok()?;
             }
             RouteAttribute::Gateway(address) => route.gateway = ip(address),
+            RouteAttribute::PrefSource(address) => route.source = ip(address),
             RouteAttribute::Oif(index) => route.link = Some(*index),
             _ => {}
         }
@@ -158,6 +162,7 @@ mod tests {
                     destination: Cidr::host(pod),
                     link: Some(9),
                     gateway: None,
+                    source: Some(source),
                     ours: true
                 })
             );

@@ -39,22 +39,6 @@ impl Sysctl {
         }
     }
 
-    /// The switch that makes this namespace route packets of a family.
-    pub fn forwarding(family: Family) -> Self {
-        match family {
-            Family::V4 => Self {
-                key: "net/ipv4/ip_forward".into(),
-                value: "1",
-                optional: false,
-            },
-            Family::V6 => Self {
-                key: "net/ipv6/conf/all/forwarding".into(),
-                value: "1",
-                optional: false,
-            },
-        }
-    }
-
     /// A kernel without the setting is as good.
     pub fn if_there(self) -> Self {
         Self { optional: true, ..self }
@@ -73,12 +57,11 @@ impl Sysctl {
         }
     }
 
-    /// Writes the value unless it is there: where writing is dear, or `/proc/sys` may be read-only.
-    pub fn ensure(&self) -> Result<(), Error> {
+    /// Whether it has the value.
+    pub fn is_set(&self) -> Result<bool, Error> {
         match fs::read_to_string(self.path()) {
-            Ok(value) if value.trim_end() == self.value => Ok(()),
-            Ok(_) => self.apply(),
-            Err(e) if self.optional && e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(value) => Ok(value.trim_end() == self.value),
+            Err(e) if self.optional && e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(self.failed(source)),
         }
     }
@@ -90,6 +73,54 @@ impl Sysctl {
             source,
         }
     }
+}
+
+/// Makes this thread's namespace route packets of a family, unless it does. A node that routes IPv6 no longer learns its
+/// own routes from advertisements, unless told to: a link that did goes on.
+pub fn enable_forwarding(family: Family) -> Result<(), Error> {
+    let key = match family {
+        Family::V4 => "net/ipv4/ip_forward",
+        Family::V6 => "net/ipv6/conf/all/forwarding",
+    };
+    let switch = Sysctl {
+        key: key.into(),
+        value: "1",
+        optional: false,
+    };
+    if switch.is_set()? {
+        return Ok(());
+    }
+    if family == Family::V6 {
+        for link in links()? {
+            let learns = Sysctl::of_link(Family::V6, &link, "accept_ra", "1");
+            if learns.clone().if_there().is_set()? {
+                Sysctl {
+                    value: "2",
+                    optional: true,
+                    ..learns
+                }
+                .apply()?;
+            }
+        }
+    }
+    switch.apply()
+}
+
+/// The links that have IPv6 settings.
+fn links() -> Result<Vec<String>, Error> {
+    const ALL: &str = "/proc/sys/net/ipv6/conf";
+    let failed = |source| Error {
+        key: "net.ipv6.conf.*.accept_ra".into(),
+        value: "2".into(),
+        source,
+    };
+    let mut links = Vec::new();
+    for entry in fs::read_dir(ALL).map_err(failed)? {
+        links.extend(entry.map_err(failed)?.file_name().into_string());
+    }
+    // These two are no links; what they say is for links to come, which are pods'.
+    links.retain(|link| link != "all" && link != "default");
+    Ok(links)
 }
 
 #[cfg(test)]
@@ -109,7 +140,8 @@ mod tests {
         let missing = Sysctl::of_link(Family::V4, "no-such-link", "rp_filter", "1");
         let error = missing.apply().unwrap_err().to_string();
         assert_eq!(error, "cannot set net.ipv4.conf.no-such-link.rp_filter to 1");
+        assert!(missing.is_set().is_err());
         missing.clone().if_there().apply().unwrap();
-        missing.if_there().ensure().unwrap();
+        assert!(!missing.if_there().is_set().unwrap());
     }
 }

@@ -232,33 +232,6 @@ pub fn links(socket: &mut Socket) -> Result<Vec<Link>, socket::Error> {
     Ok(socket.list(&link::dump())?.iter().filter_map(told_link).collect())
 }
 
-/// The MTU of the link by which the node reaches the world; Ethernet's where it reaches none.
-pub fn underlay_mtu(node: &mut Socket) -> Result<u32, socket::Error> {
-    for address in SOMEWHERE_OUTSIDE {
-        let index = match node.perform(&[route::lookup(address)]) {
-            Ok(told) => told.iter().find_map(told_route).and_then(|route| route.link),
-            Err(e) if e.errno().is_some() => None,
-            Err(e) => return Err(e),
-        };
-        let Some(index) = index else { continue };
-        let told = node.perform(&[link::get_by_index(index)])?;
-        if let Some(link) = told.iter().find_map(told_link)
-            && !link.loopback
-        {
-            return Ok(link.mtu);
-        }
-    }
-    Ok(ETHERNET_MTU)
-}
-
-/// Addresses set aside for documentation: whatever route they take is the default one.
-pub(crate) const SOMEWHERE_OUTSIDE: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-];
-
-pub(crate) const ETHERNET_MTU: u32 = 1500;
-
 pub(crate) fn told_link(message: &RouteNetlinkMessage) -> Option<Link> {
     match message {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),

@@ -1,8 +1,6 @@
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use proptest::prelude::*;
@@ -134,7 +132,7 @@ fn releasing_what_another_has_by_now_leaves_it_to_him() {
     let ipam = Ipam::new(dir.path(), "n");
     let pools = pools(&["10.0.0.0/30"]);
     ipam.allocate(&record("a", 1), &pools, &mut never).unwrap();
-    let owner = ipam.owner_path(&record("a", 1).attachment);
+    let owner = ipam.files.owner_path(&record("a", 1).attachment);
     let named = fs::read_link(&owner).unwrap();
     ipam.release(&record("a", 1).attachment).unwrap();
     ipam.allocate(&record("b", 2), &pools, &mut never).unwrap();
@@ -155,7 +153,7 @@ fn an_unreadable_record_is_never_given_out_but_collected() {
         ipam.allocate(&record("a", 1), &pools, &mut never).unwrap(),
         addresses(&["10.0.0.3"])
     );
-    let freed = ipam.collect(&mut |_| true, SystemTime::now()).unwrap();
+    let freed = ipam.collect(&mut |_| true).unwrap();
     assert_eq!(freed, addresses(&["10.0.0.2"]));
     assert_eq!(
         ipam.list().unwrap(),
@@ -164,6 +162,28 @@ fn an_unreadable_record_is_never_given_out_but_collected() {
             unreadable: vec![]
         }
     );
+}
+
+#[test]
+fn an_owners_link_that_leads_nowhere_goes_when_its_owner_is_gone_or_it_is_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let ipam = Ipam::new(dir.path(), "n");
+    let owners = || entries(&dir.path().join("ipam/n/.owners")).unwrap();
+    let held = record("held", 1);
+    ipam.allocate(&held, &pools(&["10.0.0.0/29"]), &mut never).unwrap();
+    std::os::unix::fs::symlink("10.0.0.5", ipam.files.owner_path(&record("stray", 1).attachment)).unwrap();
+    std::os::unix::fs::symlink("10.0.0.5", dir.path().join("ipam/n/.owners/.held@eth0")).unwrap();
+
+    let (now, later) = (
+        SystemTime::now(),
+        SystemTime::now() + ABANDONED + Duration::from_mins(1),
+    );
+    ipam.collect_strays(&|_| false, now).unwrap();
+    assert_eq!(owners().len(), 3, "an ADD may be at work");
+    ipam.collect_strays(&|owner| owner.container == "stray", now).unwrap();
+    assert_eq!(owners().len(), 2);
+    ipam.collect_strays(&|_| true, later).unwrap();
+    assert_eq!(owners(), ["held@eth0"], "what leads to a record stays");
 }
 
 #[test]
@@ -238,6 +258,48 @@ fn many_at_once_taking_over_from_the_dead_never_get_one_address_twice() {
     }
 }
 
+#[test]
+fn two_that_take_over_from_the_same_dead_pod_do_not_take_from_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let pools = pools(&["10.0.0.0/29"]);
+    Ipam::new(dir.path(), "n")
+        .allocate(&record("dead", 1), &pools, &mut never)
+        .unwrap();
+    fs::remove_file(dir.path().join("ipam/n/.cursor-4")).unwrap();
+    let take_over = |ipam: &Ipam, container: &str| {
+        ipam.allocate(&record(container, 2), &pools, &mut |record: &Record| record.inode == 1)
+            .unwrap()
+    };
+    std::thread::scope(|scope| {
+        let (second_tx, second_rx) = std::sync::mpsc::channel();
+        let (go_tx, go_rx) = std::sync::mpsc::channel::<()>();
+        let (dir, take_over) = (dir.path(), &take_over);
+        scope.spawn(move || {
+            go_rx.recv().unwrap();
+            second_tx.send(take_over(&Ipam::new(dir, "n"), "second")).unwrap();
+        });
+        let mut first = Ipam::new(dir, "n");
+        let second = Arc::new(Mutex::new(None));
+        let second_rx = Arc::new(Mutex::new(second_rx));
+        let (seen, rx) = (Arc::clone(&second), Arc::clone(&second_rx));
+        first.killer = Some(Box::new(move |step| {
+            if step == Step::SawAgain {
+                // The first is about to remove the record: now the second comes. It can't finish in between.
+                go_tx.send(()).unwrap();
+                *seen.lock().unwrap() = rx.lock().unwrap().recv_timeout(Duration::from_millis(300)).ok();
+            }
+            false
+        }));
+        let given = take_over(&first, "first");
+        let second = second.lock().unwrap().take();
+        let second = second.unwrap_or_else(|| second_rx.lock().unwrap().recv_timeout(Duration::from_secs(30)).unwrap());
+        assert_ne!(given, second);
+        let ipam = Ipam::new(dir, "n");
+        assert_eq!(ipam.find(&record("first", 2).attachment).unwrap(), given);
+        assert_eq!(ipam.find(&record("second", 2).attachment).unwrap(), second);
+    });
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     /// An ADD, killed after so many steps, if it takes that many.
@@ -267,13 +329,14 @@ proptest! {
     #[test]
     fn killed_at_any_step_nothing_leaks_and_nothing_is_used_twice(ops in proptest::collection::vec(op(), 1..60)) {
         let dir = tempfile::tempdir().unwrap();
-        let steps_left = Rc::new(Cell::new(None::<u8>));
+        let steps_left = Arc::new(Mutex::new(None::<u8>));
         let mut ipam = Ipam::new(dir.path(), "n");
-        let counter = Rc::clone(&steps_left);
-        ipam.killer = Some(Box::new(move |_| match counter.get() {
-            Some(0) => true,
-            Some(n) => { counter.set(Some(n - 1)); false }
-            None => false,
+        let counter = Arc::clone(&steps_left);
+        ipam.killer = Some(Box::new(move |_| {
+            let mut left = counter.lock().unwrap();
+            let dies = *left == Some(0);
+            *left = left.map(|n| n.saturating_sub(1));
+            dies
         }));
         let pools = pools(&["10.0.0.0/29", "fd00::/125"]);
         // The namespace of each container (a new one after the old one vanished), and what its ADD was told.
@@ -286,7 +349,7 @@ proptest! {
                 Op::Vanish(c) => (None, *c),
                 Op::Collect(kill) => (*kill, 0),
             };
-            steps_left.set(kill);
+            *steps_left.lock().unwrap() = kill;
             let live: BTreeSet<u64> = namespaces.values().copied().collect();
             let gone = |record: &Record| !live.contains(&record.inode);
             match op {
@@ -305,10 +368,10 @@ proptest! {
                             // Honest: that many namespaces are really there (killed ADDs hold one, too).
                             prop_assert!(held as usize <= namespaces.len(), "{} of {}", held, namespaces.len());
                             prop_assert!(!running.contains_key(&container));
-                            steps_left.set(None);
+                            *steps_left.lock().unwrap() = None;
                             ipam.release(&record(&container.to_string(), inode).attachment).unwrap();
                         }
-                        Err(Error::Killed(_)) => {}
+                        Err(Error::Killed) => {}
                         Err(e) => prop_assert!(false, "{}", e),
                     }
                 }
@@ -318,7 +381,7 @@ proptest! {
                         Ok(_) => {
                             prop_assert_eq!(ipam.find(&record(&container.to_string(), 0).attachment).unwrap(), Vec::<IpAddr>::new());
                         }
-                        Err(Error::Killed(_)) => {}
+                        Err(Error::Killed) => {}
                         Err(e) => prop_assert!(false, "{}", e),
                     }
                 }
@@ -326,8 +389,8 @@ proptest! {
                     namespaces.remove(&container);
                     running.remove(&container);
                 }
-                Op::Collect(_) => match ipam.collect(&mut |record| !gone(record), SystemTime::now()) {
-                    Ok(_) | Err(Error::Killed(_)) => {}
+                Op::Collect(_) => match ipam.collect(&mut |record| !gone(record)) {
+                    Ok(_) | Err(Error::Killed) => {}
                     Err(e) => prop_assert!(false, "{}", e),
                 },
             }
@@ -339,9 +402,10 @@ proptest! {
                 }
             }
         }
-        steps_left.set(None);
+        *steps_left.lock().unwrap() = None;
         let later = SystemTime::now() + ABANDONED + Duration::from_mins(1);
-        ipam.collect(&mut |_| false, later).unwrap();
+        ipam.collect(&mut |_| false).unwrap();
+        ipam.collect_strays(&|_| false, later).unwrap();
         prop_assert_eq!(entries(&dir.path().join("ipam/n")).unwrap().iter().filter(|n| !n.starts_with('.')).count(), 0);
         prop_assert_eq!(entries(&dir.path().join("ipam/n/.owners")).unwrap(), Vec::<String>::new());
     }

@@ -240,6 +240,7 @@ mod tests {
             destination: family.everything(),
             link: Some(2),
             gateway: Some(gateway(family)),
+            source: None,
             ours: true,
         };
         Observed {
