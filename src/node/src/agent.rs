@@ -13,7 +13,10 @@ use bosun_cri::{
     managed::{Managed, ManagedConfig, ManagedError},
     sandbox_image::{SANDBOX_IMAGE, sandbox_image},
 };
-use bosun_net::config::{DEFAULT_NETWORK, InstallError, NetworkConfig, PLUGIN, install_plugin, write_conflist};
+use bosun_net::{
+    config::{DEFAULT_NETWORK, InstallError, NetworkConfig, PLUGIN, install_plugin, write_conflist},
+    node::{NodeNet, Swept},
+};
 use parking_lot::RwLock;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -46,6 +49,9 @@ pub enum AgentError {
     /// The plugin or its configuration can't be put in place.
     #[error("installing the pod network")]
     Network(#[source] InstallError),
+    /// The node can't be made to carry pods' packets.
+    #[error("preparing the node's network")]
+    Forwarding(#[source] bosun_net::node::Error),
     /// The plugin is not where it should be.
     #[error("{PLUGIN} was not found beside {}: keep the two programs in one directory", program.display())]
     NoPlugin {
@@ -92,6 +98,8 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
     make_places(&config)?;
     let socket = admin::listen(&places.agent_socket()).await.map_err(AgentError::Admin)?;
     install_network(&config)?;
+    let net = NodeNet::open().map_err(AgentError::Forwarding)?;
+    net.prepare(&config.pod_cidrs).await.map_err(AgentError::Forwarding)?;
     let (_managed, runtime) = connect(&config).await?;
     let limits = Limits::with_max(config.max_restart_backoff);
     let (sandbox_image_tx, sandbox_image) = watch::channel(Err("the container runtime does not answer".to_owned()));
@@ -111,18 +119,31 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
             vec![]
         }),
         allocatable_milli_cpu: facts::milli_cpu(),
-        allocatable_memory: facts::memory().map_err(|source| AgentError::Facts { path: facts::MEMINFO, source })?,
+        allocatable_memory: facts::memory().map_err(|source| AgentError::Facts {
+            path: facts::MEMINFO,
+            source,
+        })?,
         runtime,
     });
-    let (_source, manifest_rx) =
-        ManifestSource::start(config.manifest_dir.clone(), config.node_name.clone(), node.places.manifests());
+    let (_source, manifest_rx) = ManifestSource::start(
+        config.manifest_dir.clone(),
+        config.node_name.clone(),
+        node.places.manifests(),
+    );
     let invalid: InvalidManifests = Arc::new(RwLock::new(BTreeMap::new()));
     let event_rx = node.runtime.subscribe();
-    let manager = Manager::new(node.clone(), manifest_rx, event_rx, invalid.clone(), config.audit_interval);
+    let manager = Manager::new(
+        node.clone(),
+        manifest_rx,
+        event_rx,
+        invalid.clone(),
+        config.audit_interval,
+    );
     let mut tasks = JoinSet::new();
     tasks.spawn(manager.run());
     tasks.spawn(admin::serve(socket, node.clone(), invalid));
     tasks.spawn(keep_sandbox_image(node.clone(), sandbox_image_tx));
+    tasks.spawn(keep_network_clean(node.clone(), net));
     started();
     tracing::info!(node = %node.name, manifests = %config.manifest_dir.display(), "agent runs");
     // Each of them lives as long as the agent; one that ends takes it down, to be started afresh.
@@ -178,6 +199,24 @@ async fn connect(config: &AgentConfig) -> Result<(Option<Managed>, Arc<dyn Runti
     };
     let client = CriClient::connect(&endpoint).map_err(AgentError::Connect)?;
     Ok((managed, Arc::new(client)))
+}
+
+/// Removes what killed processes left in the network, whenever the runtime has begun anew.
+async fn keep_network_clean(node: Arc<Node>, net: NodeNet) {
+    let mut events = node.runtime.subscribe();
+    while let Some(event) = events.recv().await {
+        if event != RuntimeEvent::Resync {
+            continue;
+        }
+        match net.sweep(&node.places.run, DEFAULT_NETWORK).await {
+            Ok(swept) if swept == Swept::default() => {}
+            Ok(swept) => tracing::info!(?swept, "removed what was left in the network"),
+            Err(error) => tracing::warn!(
+                error = chain(&error),
+                "the network can't be swept; pods are undisturbed"
+            ),
+        }
+    }
 }
 
 /// Puts the sandbox image into the runtime whenever the runtime is there and the image is not.

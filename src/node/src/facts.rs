@@ -2,13 +2,19 @@
 
 use std::{fs, io, net::IpAddr};
 
+use bosun_net::underlay;
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
 /// Where the kernel tells of memory.
 pub const MEMINFO: &str = "/proc/meminfo";
 
-/// The node's addresses that others can reach, IPv4 first, in the kernel's order of interfaces.
+/// The node's addresses, IPv4 first: those it speaks to the world from, or where it reaches no world, those its
+/// interfaces have.
 pub fn addresses() -> io::Result<Vec<IpAddr>> {
+    let known = underlay::node_addresses().map_err(io::Error::other)?;
+    if !known.is_empty() {
+        return Ok(known);
+    }
     let all = getifaddrs()?.filter(|interface| {
         interface.flags.contains(InterfaceFlags::IFF_UP) && !interface.flags.contains(InterfaceFlags::IFF_LOOPBACK)
     });
@@ -28,9 +34,7 @@ pub fn addresses() -> io::Result<Vec<IpAddr>> {
 fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !(address.is_link_local() || address.is_loopback() || address.is_unspecified()),
-        IpAddr::V6(address) => {
-            !(address.is_unicast_link_local() || address.is_loopback() || address.is_unspecified())
-        }
+        IpAddr::V6(address) => !(address.is_unicast_link_local() || address.is_loopback() || address.is_unspecified()),
     }
 }
 
@@ -57,13 +61,21 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_bytes() {
-        assert_eq!(total_memory("MemTotal:       24684092 kB\nMemFree: 1 kB\n"), Some(24_684_092 * 1024));
+        assert_eq!(
+            total_memory("MemTotal:       24684092 kB\nMemFree: 1 kB\n"),
+            Some(24_684_092 * 1024)
+        );
         assert_eq!(total_memory("MemFree: 1 kB\n"), None);
     }
 
     #[test]
     fn an_address_that_only_a_neighbour_can_reach_is_not_the_nodes() {
-        for (address, global) in [("10.0.0.1", true), ("169.254.1.1", false), ("fe80::1", false), ("fd00::1", true)] {
+        for (address, global) in [
+            ("10.0.0.1", true),
+            ("169.254.1.1", false),
+            ("fe80::1", false),
+            ("fd00::1", true),
+        ] {
             assert_eq!(is_global(address.parse().unwrap()), global, "{address}");
         }
     }

@@ -233,7 +233,12 @@ impl Node {
         if let Some(containerd) = &self.options.containerd {
             command.arg("--containerd").arg(containerd);
         }
-        command.env("RUST_LOG", "debug").envs(self.options.env.iter().cloned());
+        command
+            .env(
+                "RUST_LOG",
+                "info,bosun=debug,bosun_node=debug,bosun_cri=debug,bosun_net=debug",
+            )
+            .envs(self.options.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.agent = Some(command.spawn().context("starting the agent")?);
         Ok(())
