@@ -331,10 +331,17 @@ fn adopt(config: &ManagedConfig) -> Result<Option<Process>, ManagedError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(read(error)),
     };
+    let file = config.config_file();
+    // With these arguments and no others: `containerd --config FILE config dump` is a person's.
+    let is_ours =
+        |pid| matches!(&process::arguments(pid)[..], [_, flag, value] if flag == "--config" && **value == *file);
+    // Looked at once more when it is held: the number may have changed hands in between.
     let ours = |pid: u32| -> io::Result<Option<Process>> {
-        let process = Process::open(pid)?;
-        let arguments = process::arguments(pid);
-        Ok(process.filter(|_| process::has_option(&arguments, "--config", &config.config_file())))
+        if is_ours(pid) {
+            Ok(Process::open(pid)?.filter(|_| is_ours(pid)))
+        } else {
+            Ok(None)
+        }
     };
     if let Some(known) = known
         && let Some(process) = ours(known.pid).map_err(read)?
