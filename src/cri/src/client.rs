@@ -1,13 +1,17 @@
 //! [`CriClient`]: the CRI v1 services of a runtime on this machine, over its Unix socket.
 //!
-//! Nothing here retries: a call fails with a typed error within its deadline and the caller decides. The connection
-//! is made when first used and made again after it broke, so a client may exist before its runtime does.
+//! A call fails with a typed error within its deadline and the caller decides: nothing here is tried again, but for a
+//! removal that containerd refuses while it has yet to take note of an exit. The connection is made when first used
+//! and made again after it broke, so a client may exist before its runtime does.
 
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bosun_api::{ContainerId, SandboxId};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
@@ -31,6 +35,10 @@ pub const CREATE_DEADLINE: Duration = Duration::from_mins(2);
 
 /// For calls that take something away, beyond any grace given to the processes.
 pub const REMOVE_DEADLINE: Duration = Duration::from_mins(1);
+
+/// How long containerd may take to note an exit that its events have told already: tens of milliseconds, if the
+/// machine is not busy.
+pub const SETTLE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What a stop may take beyond the grace itself.
 pub const STOP_SLACK: Duration = Duration::from_secs(10);
@@ -110,6 +118,34 @@ fn gone_is_fine(result: Result<()>) -> Result<()> {
     }
 }
 
+/// A removal that waits for the runtime to note an exit: until then it refuses to remove what is no more.
+struct Settling {
+    deadline: Instant,
+    wait: Duration,
+}
+
+impl Default for Settling {
+    fn default() -> Self {
+        Self {
+            deadline: Instant::now() + SETTLE_DEADLINE,
+            wait: Duration::from_millis(4),
+        }
+    }
+}
+
+impl Settling {
+    /// Whether to call again, now.
+    async fn again(&mut self, removed: &Result<()>) -> bool {
+        let settling = matches!(removed, Err(error) if status::is_settling(error));
+        if !settling || Instant::now() >= self.deadline {
+            return false;
+        }
+        sleep(self.wait).await;
+        self.wait = (self.wait * 2).min(Duration::from_millis(100));
+        true
+    }
+}
+
 /// The answer's one field, which the contract promises and the wire makes optional.
 fn present<T>(call: &'static str, object: &str, field: Option<T>) -> Result<T> {
     field.ok_or_else(|| Error {
@@ -183,16 +219,21 @@ impl Runtime for CriClient {
     }
 
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
-        let mut client = self.runtime.clone();
-        let request = v1::RemovePodSandboxRequest {
-            pod_sandbox_id: id.to_string(),
-        };
-        let answer = client.remove_pod_sandbox(request);
-        gone_is_fine(
-            self.call("RemovePodSandbox", id.as_str(), REMOVE_DEADLINE, answer)
+        let mut settling = Settling::default();
+        loop {
+            let mut client = self.runtime.clone();
+            let request = v1::RemovePodSandboxRequest {
+                pod_sandbox_id: id.to_string(),
+            };
+            let answer = client.remove_pod_sandbox(request);
+            let removed = self
+                .call("RemovePodSandbox", id.as_str(), REMOVE_DEADLINE, answer)
                 .await
-                .map(drop),
-        )
+                .map(drop);
+            if !settling.again(&removed).await {
+                return gone_is_fine(removed);
+            }
+        }
     }
 
     async fn sandbox_status(&self, id: &SandboxId) -> Result<v1::PodSandboxStatus> {
@@ -261,15 +302,20 @@ impl Runtime for CriClient {
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<()> {
-        let mut client = self.runtime.clone();
-        let answer = client.remove_container(v1::RemoveContainerRequest {
-            container_id: id.to_string(),
-        });
-        gone_is_fine(
-            self.call("RemoveContainer", id.as_str(), REMOVE_DEADLINE, answer)
+        let mut settling = Settling::default();
+        loop {
+            let mut client = self.runtime.clone();
+            let answer = client.remove_container(v1::RemoveContainerRequest {
+                container_id: id.to_string(),
+            });
+            let removed = self
+                .call("RemoveContainer", id.as_str(), REMOVE_DEADLINE, answer)
                 .await
-                .map(drop),
-        )
+                .map(drop);
+            if !settling.again(&removed).await {
+                return gone_is_fine(removed);
+            }
+        }
     }
 
     async fn container_status(&self, id: &ContainerId) -> Result<v1::ContainerStatus> {

@@ -574,6 +574,10 @@ fn every_exit_is_seen_though_containerd_is_killed_and_nothing_is_polled() {
             };
             let seen = timeout(DEADLINE, seen).await;
             assert!(seen.is_ok(), "seed {seed}: nobody heard of the end of {wanted:?}");
+            answering(&*runtime).await;
+            for container in runtime.list_containers(None).await.expect("a list") {
+                runtime.remove_container(&container.id.into()).await.expect("it goes");
+            }
         }
     });
 }

@@ -65,6 +65,12 @@ fn said(message: &str) -> ErrorKind {
     }
 }
 
+/// Whether containerd refuses a removal because it takes what has ended to run.
+pub(super) fn is_settling(error: &Error) -> bool {
+    let said = |words| error.message.contains(words);
+    error.kind == ErrorKind::Failed && (said("container is still running") || said("is not fully stopped"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

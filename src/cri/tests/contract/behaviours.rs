@@ -33,6 +33,7 @@ macro_rules! behaviours {
             a_container_told_to_end_ends_within_its_grace,
             a_container_that_does_not_listen_is_killed_after_its_grace,
             a_running_container_can_be_removed,
+            a_container_can_be_removed_as_soon_as_its_end_is_known,
             a_container_that_cannot_start_has_exited_with_the_reason,
             a_container_needs_its_image_and_a_running_sandbox,
             lists_are_narrowed_by_labels_state_and_sandbox,
@@ -496,6 +497,28 @@ pub(crate) async fn a_running_container_can_be_removed(runtime: Arc<dyn Runtime>
     event(&mut events, |event| *event == removed).await;
     assert_eq!(kind(runtime.container_status(&id).await), ErrorKind::NotFound);
     pod.remove().await;
+}
+
+pub(crate) async fn a_container_can_be_removed_as_soon_as_its_end_is_known(runtime: Arc<dyn Runtime>, env: Arc<Env>) {
+    let mut events = subscribed(&runtime).await;
+    for delay in [0, 5, 10, 20, 40] {
+        let pod = Pod::run(&runtime, &env).await;
+        let (one, two) = (
+            pod.start(Process::Ends(Duration::ZERO, 0)).await,
+            pod.create(Process::Runs).await,
+        );
+        exit_of(&mut events, one.as_str()).await;
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        runtime.remove_container(&one).await.expect("it goes");
+        runtime
+            .remove_container(&two)
+            .await
+            .expect("one that never ran goes too");
+        let last = pod.start(Process::Ends(Duration::ZERO, 0)).await;
+        exit_of(&mut events, last.as_str()).await;
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        pod.remove().await;
+    }
 }
 
 pub(crate) async fn a_container_that_cannot_start_has_exited_with_the_reason(runtime: Arc<dyn Runtime>, env: Arc<Env>) {
