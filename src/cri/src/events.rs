@@ -102,8 +102,9 @@ impl Hub {
         drop(state);
         self.settle_changed.notify_one();
         if !running {
-            let hub = self.clone();
+            let guard = Guard(self.clone());
             task::spawn_detached(async move {
+                let hub = &guard.0;
                 tokio::select! {
                     never = source => match never {},
                     never = hub.settle() => match never {},
@@ -146,6 +147,17 @@ impl Hub {
     }
 }
 
+/// Held by the task that feeds a hub. Should that panic, the receivers end rather than wait for ever.
+struct Guard(Arc<Hub>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            *self.0.lock() = State::default();
+        }
+    }
+}
+
 /// Keeps one stream open and passes on what it carries.
 pub(crate) async fn follow(channel: Channel, hub: Arc<Hub>) -> Infallible {
     let mut wait = BACK_OFF.0;
@@ -177,5 +189,42 @@ async fn relist(hub: &Hub) {
     while Instant::now() < until {
         hub.with(FanOut::stands);
         tokio::time::sleep(RELIST_PERIOD).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn when_the_source_panics_the_receivers_end_and_a_new_one_is_fed_again() {
+        let hub = Arc::new(Hub::default());
+        let mut rx = hub.subscribe(async { panic!("by order of the test") });
+        assert_eq!(rx.recv().await, None);
+        let again = hub.clone();
+        let mut rx = hub.subscribe(async move {
+            again.with(FanOut::stands);
+            std::future::pending().await
+        });
+        assert_eq!(rx.recv().await, Some(RuntimeEvent::Resync));
+    }
+
+    #[tokio::test]
+    async fn the_source_is_dropped_with_the_last_receiver() {
+        let hub = Arc::new(Hub::default());
+        let (held, mut dropped) = mpsc::channel::<()>(1);
+        let rx = hub.subscribe(async move {
+            let _held = held;
+            std::future::pending().await
+        });
+        let second = hub.subscribe(std::future::pending());
+        drop(rx);
+        tokio::task::yield_now().await;
+        assert!(
+            matches!(dropped.try_recv(), Err(mpsc::error::TryRecvError::Empty)),
+            "one is left"
+        );
+        drop(second);
+        assert_eq!(dropped.recv().await, None);
     }
 }
