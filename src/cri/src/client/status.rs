@@ -65,10 +65,16 @@ fn said(message: &str) -> ErrorKind {
     }
 }
 
-/// Whether containerd refuses a removal because it takes what has ended to run.
+/// Whether containerd refuses a removal only for a moment: it has yet to note an exit, or is at work on an earlier call
+/// for the same object.
 pub(super) fn is_settling(error: &Error) -> bool {
-    let said = |words| error.message.contains(words);
-    error.kind == ErrorKind::Failed && (said("container is still running") || said("is not fully stopped"))
+    const SAYS: [&str; 4] = [
+        "container is still running",
+        "is not fully stopped",
+        "is in starting state",
+        "is already in removing state",
+    ];
+    error.kind == ErrorKind::Failed && SAYS.iter().any(|words| error.message.contains(words))
 }
 
 #[cfg(test)]
