@@ -5,41 +5,61 @@ use std::{fmt::Write, path::Path, time::Duration};
 use anyhow::{Context, bail};
 use bosun_cri::{CriClient, ErrorKind, Runtime, runtime::Error, v1::Image};
 
+use tokio::{
+    net::UnixStream,
+    time::{Instant, sleep},
+};
+
 use crate::cli::{Endpoint, ImagesArgs, ImagesCommand};
 
-/// What the runtime gets to answer with; import has its own.
+/// What a runtime that is being started gets until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is asked meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Imports or lists images.
 pub(crate) async fn run(args: &ImagesArgs) -> anyhow::Result<()> {
-    let socket = match &args.runtime_endpoint {
-        Endpoint::Socket(socket) => socket.clone(),
-        Endpoint::Managed => args.run_dir.join("containerd/containerd.sock"),
+    let (socket, agent) = match &args.runtime_endpoint {
+        Endpoint::Socket(socket) => (socket.clone(), None),
+        Endpoint::Managed => (
+            args.run_dir.join("containerd/containerd.sock"),
+            Some(args.run_dir.join("agent.sock")),
+        ),
     };
-    if !socket.exists() {
-        bail!("no container runtime answers at {}: {REMEDY}", socket.display());
-    }
     let runtime = CriClient::connect(&format!("unix://{}", socket.display()))?;
+    match answers(&runtime, agent.as_deref()).await {
+        Ok(()) => {}
+        Err(error) if error.kind == ErrorKind::Unavailable => bail!(
+            "no container runtime answers at {}: start the agent, name its --run-dir, or name the machine's runtime \
+             with --runtime-endpoint unix:///run/containerd/containerd.sock",
+            socket.display()
+        ),
+        Err(error) => return Err(error.into()),
+    }
     match &args.command {
         ImagesCommand::Import { files } => import(&runtime, files).await,
         ImagesCommand::List => {
-            let images = tokio::time::timeout(PATIENCE, runtime.list_images()).await;
-            let images = images
-                .context("listing images: no answer")?
-                .map_err(|error| explain(&socket, error))?;
-            print!("{}", table(&images));
+            print!("{}", table(&runtime.list_images().await?));
             Ok(())
         }
     }
 }
 
-const REMEDY: &str = "start the agent, name its --run-dir, or name the machine's runtime with \
-                      --runtime-endpoint unix:///run/containerd/containerd.sock";
-
-fn explain(socket: &Path, error: Error) -> anyhow::Error {
-    match error.kind {
-        ErrorKind::Unavailable => anyhow::anyhow!("no container runtime answers at {}: {REMEDY}", socket.display()),
-        _ => error.into(),
+/// Waits until the runtime answers, if there is an agent that is starting it.
+async fn answers(runtime: &impl Runtime, agent: Option<&Path>) -> Result<(), Error> {
+    let latest = Instant::now() + PATIENCE;
+    loop {
+        let Err(error) = runtime.version().await else {
+            return Ok(());
+        };
+        let starting = match agent {
+            Some(agent) if error.kind == ErrorKind::Unavailable => UnixStream::connect(agent).await.is_ok(),
+            _ => false,
+        };
+        if !starting || Instant::now() >= latest {
+            return Err(error);
+        }
+        sleep(PAUSE).await;
     }
 }
 
@@ -149,5 +169,24 @@ mod tests {
             format!("{error:#}"),
             "opening /no/such.tar: No such file or directory (os error 2)"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_runtime_that_the_agent_is_starting_is_waited_for() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let agent = directory.path().join("agent.sock");
+        let runtime = bosun_cri::FakeRuntime::new();
+        let unavailable = || runtime.fail_next("Version", ErrorKind::Unavailable, "not yet");
+        unavailable();
+        let refused = answers(&runtime, Some(&agent)).await;
+        assert!(refused.is_err(), "there is no agent that would start it");
+        unavailable();
+        assert!(
+            answers(&runtime, None).await.is_err(),
+            "another's runtime is not the agent's to start"
+        );
+        let _listener = tokio::net::UnixListener::bind(&agent).unwrap();
+        unavailable();
+        assert!(answers(&runtime, Some(&agent)).await.is_ok());
     }
 }
