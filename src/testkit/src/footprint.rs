@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 
-use crate::{Node, programs};
+use crate::{Node, programs, teardown::PREFIX};
 
 /// Descriptors of the agent that may stay: connections it keeps for the next call.
 const SPARE_DESCRIPTORS: usize = 6;
@@ -127,12 +127,12 @@ fn counted(things: impl Iterator<Item = String>) -> BTreeSet<String> {
 /// Folders and files that the first pod makes and that stay have fixed names; what is a pod's own has an id, an
 /// address or a number in its path.
 fn fixed(path: &str) -> bool {
-    path.rsplit('/').next().is_some_and(|name| {
-        ["io.containerd.", "k8s.io", ".cursor-", "bosun-test-"]
-            .iter()
-            .any(|fixed| name.starts_with(fixed))
-            || !name.contains(|c: char| c.is_ascii_digit())
-    })
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let known = ["k8s.io", ".cursor-4", ".cursor-6"].contains(&name);
+    known
+        || name.starts_with("io.containerd.")
+        || name.starts_with(PREFIX)
+        || !name.contains(|c: char| c.is_ascii_digit())
 }
 
 fn lines<'a>(text: &'a str, pick: impl Fn(&'a str) -> Option<&'a str> + 'a) -> impl Iterator<Item = String> + 'a {

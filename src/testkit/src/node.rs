@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Stdio, id},
+    process::{Output, Stdio, id},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
@@ -39,6 +39,8 @@ pub struct Options {
     pub pod_cidr: String,
     /// How often the agent looks for exits it was not told of; `0` for never, so that a lost event shows.
     pub audit_interval: String,
+    /// The longest wait before a container that keeps ending is started again.
+    pub longest_back_off: String,
     /// The data folder as a file system of its own, of this size (as `mount -o size=`).
     pub data_size: Option<&'static str>,
     /// Another containerd program.
@@ -55,6 +57,7 @@ impl Default for Options {
             name: "n1".into(),
             pod_cidr: "10.88.0.0/24".into(),
             audit_interval: "0".into(),
+            longest_back_off: "2s".into(),
             data_size: None,
             containerd: None,
             import_demo: true,
@@ -120,8 +123,6 @@ impl Node {
         ] {
             fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         }
-        fs::create_dir_all(node.cni_conf_dir())?;
-        fs::create_dir_all(node.cni_bin_dir())?;
         if let Some(size) = node.options.data_size {
             let data = Some(format!("size={size}"));
             mount(
@@ -132,10 +133,6 @@ impl Node {
                 data.as_deref(),
             )
             .with_context(|| format!("mounting {}", node.data_dir().display()))?;
-        }
-        // As a package would install them: runtimes call the loopback plugin by that name.
-        for name in ["bosun-cni", "loopback"] {
-            fs::copy(programs::built("bosun-cni")?, node.cni_bin_dir().join(name))?;
         }
         Ok(node)
     }
@@ -226,6 +223,7 @@ impl Node {
             ("--pod-cidr", &self.options.pod_cidr),
             ("--cgroup-root", self.cgroup_root()),
             ("--audit-interval", &self.options.audit_interval),
+            ("--max-container-restart-period", &self.options.longest_back_off),
             ("--runtime-endpoint", "managed"),
         ] {
             command.arg(flag).arg(value);
@@ -432,12 +430,25 @@ impl Node {
         PodList::parse(&self.cli("pods", &["-o", "json"]).await?)
     }
 
-    /// Runs a `bosun` command against this node's agent; what it printed, if it succeeded.
+    /// Runs a `bosun` command against this node's agent; what it printed to standard output, if it succeeded.
     pub async fn cli(&self, command: &str, args: &[&str]) -> anyhow::Result<String> {
-        let run_dir = self.run_dir();
-        let command = command.split(' ').chain(args.iter().copied()).map(str::to_owned);
-        let command = command.chain(["--run-dir".to_owned(), run_dir.to_string_lossy().into_owned()]);
-        programs::run(&programs::built("bosun")?, command).await
+        Ok(String::from_utf8_lossy(&self.ask(command, args).await?.stdout).into_owned())
+    }
+
+    /// As [`Node::cli`], with what it printed to standard error after it.
+    pub async fn cli_words(&self, command: &str, args: &[&str]) -> anyhow::Result<String> {
+        let output = self.ask(command, args).await?;
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
+    async fn ask(&self, subcommand: &str, args: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(programs::built("bosun")?);
+        command
+            .args(subcommand.split(' '))
+            .args(args)
+            .arg("--run-dir")
+            .arg(self.run_dir());
+        programs::succeeding(command).await
     }
 
     /// Imports an image archive.

@@ -57,16 +57,21 @@ pub fn repository() -> PathBuf {
 pub async fn run<S: AsRef<OsStr>>(program: &Path, args: impl IntoIterator<Item = S>) -> anyhow::Result<String> {
     let mut command = Command::new(program);
     command.args(args);
+    Ok(String::from_utf8_lossy(&succeeding(command).await?.stdout).into_owned())
+}
+
+/// Runs a command that must succeed.
+pub async fn succeeding(command: Command) -> anyhow::Result<Output> {
+    let name = command.as_std().get_program().to_string_lossy().into_owned();
     let output = output(command, COMMAND).await?;
     if !output.status.success() {
         bail!(
-            "{}: {}: {}",
-            program.display(),
+            "{name}: {}: {}",
             output.status,
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(output)
 }
 
 /// Runs a command to its end, whatever that is, or kills it at the deadline.

@@ -135,10 +135,10 @@ async fn an_invalid_manifest_is_named_with_its_field_and_disturbs_nothing() -> a
             node.ready("other").await == other,
             "another pod was disturbed by a manifest {what}"
         );
-        let table = node.cli("pods", &[]).await?;
+        let words = node.cli_words("pods", &[]).await?;
         ensure!(
-            table.contains("good.yaml"),
-            "`bosun pods` does not name the file:\n{table}"
+            words.contains("good.yaml"),
+            "`bosun pods` does not name the file:\n{words}"
         );
     }
 
