@@ -15,7 +15,7 @@ use bosun_testkit::{
     programs,
 };
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sys::signal::{Signal, kill},
 };
 use serde_json::json;
@@ -182,24 +182,26 @@ fn fill(path: &Path) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_read_only_data_folder_is_named_disturbs_no_running_pod_and_mends() -> anyhow::Result<()> {
-    let node = on_small_disk().await?;
+    let node = Node::start().await?;
     let disk = node.data_dir();
     node.apply(&pod("before").with(idle("main")))?;
     let before = node.ready("before").await;
-    remount(&disk, MsFlags::MS_RDONLY)?;
+    make_read_only(&disk)?;
     node.apply(&pod("a").with(idle("main")))?;
     says(&node, "a", &["read-only file system", "Read-only file system"]).await;
     ensure!(node.ready("before").await == before, "a running pod was disturbed");
-    remount(&disk, MsFlags::empty())?;
+    umount2(&disk, MntFlags::MNT_DETACH).context("making the data folder writable")?;
     node.ready("a").await;
     ensure!(node.ready("before").await == before, "a running pod was disturbed");
     node.finish().await
 }
 
-/// Files open for writing keep a file system from turning read-only: its mount can all the same.
-fn remount(disk: &Path, flags: MsFlags) -> anyhow::Result<()> {
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags;
-    mount(None::<&str>, disk, None::<&str>, flags, None::<&str>).context("remounting the small disk")
+/// Lays the folder over itself, read-only: a file system with files open for writing can't be turned read-only, but
+/// every path into this one now can't be written to. Unmounting it mends it.
+fn make_read_only(dir: &Path) -> anyhow::Result<()> {
+    let bind = |flags: MsFlags| mount(Some(dir), dir, None::<&str>, MsFlags::MS_BIND | flags, None::<&str>);
+    bind(MsFlags::empty()).context("laying the data folder over itself")?;
+    bind(MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY).context("making the data folder read-only")
 }
 
 /// A containerd that can be taken away: a link.
