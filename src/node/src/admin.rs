@@ -37,6 +37,9 @@ const MOST_CONNECTIONS: usize = 64;
 /// An asker that is slower than this is let go.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long an answer waits, just after the agent's start, for something to be known of every pod.
+const COMPLETE: Duration = Duration::from_secs(2);
+
 /// A manifest that can't be used.
 #[derive(Debug, Serialize)]
 struct InvalidManifest {
@@ -113,9 +116,12 @@ pub async fn serve(listener: UnixListener, node: Arc<Node>, invalid: InvalidMani
         };
         let (node, invalid) = (node.clone(), invalid.clone());
         connections.spawn(async move {
-            let service = service_fn(|request| {
-                let response = answer(&request, &node, &invalid);
-                async { Ok::<_, Infallible>(response) }
+            let (node, invalid) = (&node, &invalid);
+            let service = service_fn(move |request| async move {
+                if tokio::time::timeout(COMPLETE, node.board.complete()).await.is_err() {
+                    tracing::debug!("status socket: something is not known of every pod yet");
+                }
+                Ok::<_, Infallible>(answer(&request, node, invalid))
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fs, io, path::PathBuf, sync::Arc, time::Duratio
 
 use bosun_cri::{
     CriClient, EndpointError, Runtime, RuntimeEvent,
-    managed::{Managed, ManagedConfig, ManagedError},
+    managed::{Managed, ManagedConfig},
     sandbox_image::{SANDBOX_IMAGE, sandbox_image},
 };
 use bosun_net::{
@@ -61,9 +61,6 @@ pub enum AgentError {
     /// The status socket can't be made.
     #[error("opening the status socket")]
     Admin(#[source] AdminError),
-    /// containerd can't be run.
-    #[error("starting containerd")]
-    Runtime(#[source] ManagedError),
     /// The runtime's socket can't be used.
     #[error("connecting to the container runtime")]
     Connect(#[source] EndpointError),
@@ -100,7 +97,7 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
     install_network(&config)?;
     let net = NodeNet::open().map_err(AgentError::Forwarding)?;
     net.prepare(&config.pod_cidrs).await.map_err(AgentError::Forwarding)?;
-    let (_managed, runtime) = connect(&config).await?;
+    let (managed, runtime) = connect(&config)?;
     let limits = Limits::with_max(config.max_restart_backoff);
     let (sandbox_image_tx, sandbox_image) = watch::channel(Err("the container runtime does not answer".to_owned()));
     let node = Arc::new(Node {
@@ -110,6 +107,7 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
         clock: Clock::default(),
         limits,
         images: Images::default(),
+        managed: managed.as_ref().map(Managed::state),
         sandbox_image,
         prober: Prober::new(runtime.clone()),
         routes: Routes::default(),
@@ -182,7 +180,7 @@ fn install_network(config: &AgentConfig) -> Result<(), AgentError> {
     Ok(())
 }
 
-async fn connect(config: &AgentConfig) -> Result<(Option<Managed>, Arc<dyn Runtime>), AgentError> {
+fn connect(config: &AgentConfig) -> Result<(Option<Managed>, Arc<dyn Runtime>), AgentError> {
     let (managed, endpoint) = match &config.runtime {
         RuntimeEndpoint::Socket(path) => (None, format!("unix://{}", path.display())),
         RuntimeEndpoint::Managed { program } => {
@@ -192,7 +190,7 @@ async fn connect(config: &AgentConfig) -> Result<(Option<Managed>, Arc<dyn Runti
                 config.cni_conf_dir.clone(),
                 config.cni_bin_dir.clone(),
             );
-            let managed = Managed::start(managed).await.map_err(AgentError::Runtime)?;
+            let managed = Managed::keep(managed);
             let endpoint = managed.endpoint();
             (Some(managed), endpoint)
         }

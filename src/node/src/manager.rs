@@ -197,6 +197,9 @@ impl Manager {
         match event {
             ManifestEvent::Synced => {
                 self.manifests_known = true;
+                self.node
+                    .board
+                    .expect(self.files.values().map(|pod| pod_uid(pod)).collect());
                 return true;
             }
             ManifestEvent::Valid { file, pod } => {

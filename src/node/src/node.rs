@@ -1,12 +1,17 @@
 //! What all pods of a node share.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use bosun_api::{
     PodUid,
     core::{Pod, PodStatus},
 };
-use bosun_cri::Runtime;
+use bosun_cri::{Runtime, managed::ManagedState};
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -27,6 +32,8 @@ pub struct Node {
     pub limits: Limits,
     /// The container runtime.
     pub runtime: Arc<dyn Runtime>,
+    /// How our own containerd fares, if it is ours.
+    pub managed: Option<watch::Receiver<ManagedState>>,
     /// Images being pulled.
     pub images: Images,
     /// Runs the probes.
@@ -46,6 +53,14 @@ pub struct Node {
 }
 
 impl Node {
+    /// Why the container runtime does not run, as far as we know.
+    pub fn runtime_down(&self) -> Option<String> {
+        match &*self.managed.as_ref()?.borrow() {
+            ManagedState::Down { reason } => Some(reason.clone()),
+            ManagedState::Running { .. } => None,
+        }
+    }
+
     /// Waits for the sandbox image, for at most `limit`; fails with what holds it up.
     pub async fn sandbox_image_ready(&self, limit: Duration) -> Result<(), String> {
         let mut image = self.sandbox_image.clone();
@@ -102,21 +117,74 @@ pub struct Notice {
 #[derive(Debug, Default)]
 pub struct Board {
     pods: RwLock<BTreeMap<PodUid, Notice>>,
+    /// Pods of which nothing is known yet; `None` before it is known which pods there are.
+    awaited: watch::Sender<Option<BTreeSet<PodUid>>>,
 }
 
 impl Board {
+    /// The pods there are at the start: until something is known of each, an answer would be less than there is.
+    pub fn expect(&self, uids: BTreeSet<PodUid>) {
+        let known = self.pods.read();
+        let uids = uids.into_iter().filter(|uid| !known.contains_key(uid)).collect();
+        self.awaited.send_replace(Some(uids));
+    }
+
+    /// Waits until something is known of all pods there were at the start.
+    pub async fn complete(&self) {
+        let mut awaited = self.awaited.subscribe();
+        // It ends with the board itself.
+        let _ = awaited
+            .wait_for(|awaited| awaited.as_ref().is_some_and(BTreeSet::is_empty))
+            .await;
+    }
+
     /// Puts up what is known of a pod.
     pub fn post(&self, uid: &PodUid, notice: Notice) {
         self.pods.write().insert(uid.clone(), notice);
+        self.came(uid);
     }
 
     /// Takes down a pod that is gone.
     pub fn remove(&self, uid: &PodUid) {
         self.pods.write().remove(uid);
+        self.came(uid);
+    }
+
+    fn came(&self, uid: &PodUid) {
+        self.awaited
+            .send_if_modified(|awaited| awaited.as_mut().is_some_and(|awaited| awaited.remove(uid)));
     }
 
     /// All pods, by UID.
     pub fn all(&self) -> Vec<Notice> {
         self.pods.read().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_waits_until_something_is_known_of_every_pod() {
+        let board = Board::default();
+        let uids = ["u1", "u2"].map(PodUid::from);
+        let mut complete = std::pin::pin!(board.complete());
+        assert!(
+            futures_util::poll!(complete.as_mut()).is_pending(),
+            "nobody knows which pods there are"
+        );
+        board.expect(uids.clone().into());
+        board.remove(&uids[0]);
+        assert!(futures_util::poll!(complete.as_mut()).is_pending());
+        let notice = Notice {
+            pod: Arc::default(),
+            status: PodStatus::default(),
+            stages: BTreeMap::new(),
+        };
+        board.post(&uids[1], notice);
+        assert_eq!(futures_util::poll!(complete.as_mut()), Poll::Ready(()));
     }
 }

@@ -12,6 +12,7 @@ pub mod plan;
 pub mod sandbox;
 pub mod security;
 pub mod status;
+pub mod sub_path;
 pub mod verdicts;
 pub mod volumes;
 pub mod words;

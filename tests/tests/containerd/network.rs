@@ -138,7 +138,8 @@ async fn a_range_used_up_is_a_clear_state_and_mends_itself() -> anyhow::Result<(
     }
     eventually(PATIENCE * 2, "the others run", async || {
         let ready = ready(&node.pods().await?);
-        ensure!(ready.len() == names.len() - first.len(), "{ready:?}");
+        // As many as the range has addresses.
+        ensure!(ready.len() == first.len().min(names.len() - first.len()), "{ready:?}");
         Ok(())
     })
     .await;

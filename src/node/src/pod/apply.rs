@@ -1,8 +1,9 @@
 //! Does what a plan says: one function a job, each safe to repeat, each with the runtime's deadlines.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,6 +23,7 @@ use super::{
     observed::{ContainerState, ObservedContainer, ObservedPod, ObservedSandbox},
     plan::Job,
     sandbox::{self, SandboxContext},
+    sub_path::{self, SubPath},
     volumes::{self, VolumeSources},
     words,
     worker::Message,
@@ -168,7 +170,18 @@ impl Task {
     }
 
     async fn observe(&self) -> Result<Outcome> {
-        let failed = |error: bosun_cri::Error| Failure::of_call("ObserveFailed", &error);
+        let failed = |error: bosun_cri::Error| {
+            let mut failure = Failure::of_call("ObserveFailed", &error);
+            // What keeps our containerd from running says more than that it doesn't answer.
+            if let Some(reason) = self
+                .node
+                .runtime_down()
+                .filter(|_| error.kind == ErrorKind::Unavailable)
+            {
+                failure.message = format!("the container runtime is down: {reason}");
+            }
+            failure
+        };
         let runtime = &self.node.runtime;
         let selector = std::collections::HashMap::from([
             (labels::POD_UID.to_owned(), self.uid.to_string()),
@@ -348,19 +361,24 @@ impl Task {
         let last_words = places.termination_message(&self.uid, name, attempt);
         let hosts = words::hosts_file(&self.pod, pod_addresses).map(|text| (places.hosts_file(&self.uid), text));
         let hosts_file = hosts.as_ref().map(|(path, _)| path.clone());
+        let env = EnvContext {
+            node_name: &self.node.name,
+            host_addresses: &self.node.host_addresses,
+            pod_addresses,
+            allocatable_milli_cpu: self.node.allocatable_milli_cpu,
+            allocatable_memory: self.node.allocatable_memory,
+        };
+        let parts =
+            container::sub_paths(&self.pod, container, &env).map_err(|problem| Failure::new(reason, problem))?;
+        let sub_paths = self.bind_sub_paths(name, parts).await?;
         let config = container::container_config(
             &self.pod,
             container,
             attempt,
             &ContainerContext {
-                env: EnvContext {
-                    node_name: &self.node.name,
-                    host_addresses: &self.node.host_addresses,
-                    pod_addresses,
-                    allocatable_milli_cpu: self.node.allocatable_milli_cpu,
-                    allocatable_memory: self.node.allocatable_memory,
-                },
+                env,
                 volumes: &self.volumes,
+                sub_paths: &sub_paths,
                 hosts_file: hosts_file.as_deref(),
                 termination_message: &last_words,
                 resources: cgroup::container_resources(&self.pod, container, self.node.allocatable_memory),
@@ -370,6 +388,39 @@ impl Task {
         let log = places.pod_logs(&self.key, &self.uid).join(&config.log_path);
         blocking(move || prepare_files(&last_words, &log, hosts)).await?;
         self.create_and_start(container, attempt, sandbox, &config).await
+    }
+
+    async fn bind_sub_paths(
+        &self,
+        container: &str,
+        parts: Vec<(usize, String, String)>,
+    ) -> Result<BTreeMap<usize, PathBuf>> {
+        if parts.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (places, uid, volumes) = (self.node.places.clone(), self.uid.clone(), self.volumes.clone());
+        let container = container.to_owned();
+        blocking(move || {
+            let mut bound = BTreeMap::new();
+            for (index, volume_name, path) in parts {
+                // A volume that isn't there is told of with the other mounts.
+                let Some(volume) = volumes.get(&volume_name).cloned() else {
+                    continue;
+                };
+                let part = SubPath {
+                    volume,
+                    volume_name,
+                    path,
+                    container: container.clone(),
+                    index,
+                };
+                let place = sub_path::set_up(&places, &uid, &part)
+                    .map_err(|error| Failure::new("CreateContainerConfigError", words::chain(&error)))?;
+                bound.insert(index, place);
+            }
+            Ok(bound)
+        })
+        .await
     }
 
     async fn create_and_start(
@@ -597,7 +648,7 @@ fn addresses(status: &v1::PodSandboxStatus) -> Vec<std::net::IpAddr> {
     all.filter_map(|ip| ip.parse().ok()).collect()
 }
 
-fn prepare_files(last_words: &Path, log: &Path, hosts: Option<(std::path::PathBuf, String)>) -> Result<()> {
+fn prepare_files(last_words: &Path, log: &Path, hosts: Option<(PathBuf, String)>) -> Result<()> {
     let reason = "CreateContainerError";
     for path in [last_words, log] {
         let directory = path.parent().unwrap_or(path);

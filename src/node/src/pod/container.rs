@@ -1,9 +1,9 @@
 //! A container as CRI wants it. Pure.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use bosun_api::{
@@ -25,6 +25,8 @@ pub struct ContainerContext<'a> {
     pub env: env::EnvContext<'a>,
     /// The pod's volumes by name: where each is on the node.
     pub volumes: &'a VolumeSources,
+    /// Where the parts of volumes are that the container's mounts ask for, by the mount's index; see [`sub_paths`].
+    pub sub_paths: &'a BTreeMap<usize, PathBuf>,
     /// The pod's `/etc/hosts` on the node; `None` leaves the runtime's.
     pub hosts_file: Option<&'a Path>,
     /// The file for the container's last words.
@@ -101,23 +103,53 @@ fn annotations(pod: &Pod, container: &Container, attempt: u32) -> HashMap<String
     annotations
 }
 
+/// The parts of volumes that a container's mounts ask for (`subPath`, `subPathExpr`): index of the mount, name of the
+/// volume, path within it.
+pub fn sub_paths(
+    pod: &Pod,
+    container: &Container,
+    context: &env::EnvContext<'_>,
+) -> Result<Vec<(usize, String, String)>, String> {
+    let env = env::environment(pod, container, context)?;
+    let lookup = |name: &str| {
+        env.iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone())
+    };
+    let mut parts = vec![];
+    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        let path = match (&mount.sub_path, &mount.sub_path_expr) {
+            (Some(path), _) if !path.is_empty() => path.clone(),
+            (_, Some(expression)) if !expression.is_empty() => {
+                let path = bosun_api::expand(expression, lookup).into_owned();
+                if path.contains("$(") {
+                    return Err(format!(
+                        "volume mount {}: subPathExpr {expression:?} names an unknown variable",
+                        mount.name
+                    ));
+                }
+                path
+            }
+            _ => continue,
+        };
+        parts.push((index, mount.name.clone(), path));
+    }
+    Ok(parts)
+}
+
 fn mounts(
     container: &Container,
     env: &[(String, String)],
     context: &ContainerContext<'_>,
 ) -> Result<Vec<Mount>, String> {
     let mut mounts = vec![];
-    for wanted in container.volume_mounts.iter().flatten() {
+    for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
         let problem = |what: &str| format!("volume mount {}: {what}", wanted.name);
         let source = context
             .volumes
             .get(&wanted.name)
             .ok_or_else(|| problem("the pod has no volume of this name"))?;
-        if wanted.sub_path.as_deref().is_some_and(|path| !path.is_empty())
-            || wanted.sub_path_expr.as_deref().is_some_and(|path| !path.is_empty())
-        {
-            return Err(problem("subPath is not supported by this version"));
-        }
+        let source = context.sub_paths.get(&index).unwrap_or(source);
         let path = bosun_api::expand(&wanted.mount_path, |name| {
             env.iter()
                 .find(|(known, _)| known == name)
@@ -173,8 +205,11 @@ mod tests {
     use super::*;
     use crate::pod::fixture::Fixture;
 
+    const NO_PARTS: &BTreeMap<usize, PathBuf> = &BTreeMap::new();
+
     fn context(volumes: &VolumeSources) -> ContainerContext<'_> {
         ContainerContext {
+            sub_paths: NO_PARTS,
             env: env::EnvContext {
                 node_name: "n1",
                 ..env::EnvContext::default()
@@ -227,6 +262,33 @@ mod tests {
         container.volume_mounts = Some(vec![mount("w", "/w")]);
         let problem = container_config(&pod, &container, 0, &context(&volumes)).unwrap_err();
         assert!(problem.contains("volume mount w"), "{problem}");
+    }
+
+    #[test]
+    fn parts_of_volumes_are_named_with_variables_expanded_or_refused() {
+        let pod = Fixture::new("Always", &["a"]).pod;
+        let mut container = pod.spec.as_ref().unwrap().containers[0].clone();
+        let expression = |expression: &str| VolumeMount {
+            sub_path_expr: Some(expression.into()),
+            ..mount("v", "/v")
+        };
+        container.env = Some(vec![bosun_api::core::EnvVar {
+            name: "POD".into(),
+            value: Some("web".into()),
+            ..bosun_api::core::EnvVar::default()
+        }]);
+        container.volume_mounts = Some(vec![mount("w", "/w"), expression("logs/$(POD)")]);
+        let context = env::EnvContext::default();
+        assert_eq!(
+            sub_paths(&pod, &container, &context).unwrap(),
+            [(1, "v".to_owned(), "logs/web".to_owned())]
+        );
+        container.volume_mounts = Some(vec![expression("$(NOBODY)")]);
+        assert!(
+            sub_paths(&pod, &container, &context)
+                .unwrap_err()
+                .contains("unknown variable")
+        );
     }
 
     #[test]

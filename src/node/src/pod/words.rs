@@ -65,16 +65,23 @@ pub fn observed_container(status: &v1::ContainerStatus, sandbox: &SandboxId) -> 
 }
 
 /// What a container wrote to its termination message file; if it wrote nothing, failed, and its policy is
-/// `FallbackToLogsOnError`, the end of its log.
+/// `FallbackToLogsOnError`, the end of its log; in any case, that its program could not be executed.
 pub fn last_words(file: &Path, log: &Path, policy: Option<&str>, exit_code: i32) -> String {
     let words = read_end(file, MOST_WORDS).unwrap_or_default();
-    if !words.is_empty() || exit_code == 0 || policy != Some("FallbackToLogsOnError") {
+    if !words.is_empty() || exit_code == 0 {
         return words;
     }
     // A record is longer than its text: read enough of them.
     let records = read_end(log, MOST_LOG.0 * 4).unwrap_or_default();
     let text = log_text(&records);
     let lines: Vec<_> = text.lines().collect();
+    if policy != Some("FallbackToLogsOnError") {
+        return lines
+            .last()
+            .filter(|line| is_failed_exec(line))
+            .map(|line| (*line).to_owned())
+            .unwrap_or_default();
+    }
     let lines = &lines[lines.len().saturating_sub(MOST_LOG.1)..];
     let text = lines.join("\n");
     let mut start = text.len().saturating_sub(MOST_LOG.0 as usize);
@@ -82,6 +89,14 @@ pub fn last_words(file: &Path, log: &Path, policy: Option<&str>, exit_code: i32)
         start += 1;
     }
     text[start..].to_owned()
+}
+
+/// Whether a line is what runc's init leaves, in the container's own log, when it can't become the container's program:
+/// `exec /bin/app: exec format error`.
+fn is_failed_exec(line: &str) -> bool {
+    let errors = ["exec format error", "permission denied", "no such file or directory"];
+    let cause = line.strip_prefix("exec ").and_then(|rest| rest.rsplit_once(": "));
+    cause.is_some_and(|(_, cause)| errors.contains(&cause))
 }
 
 /// The text of whole records of CRI's log format: `time stream P|F text`.
@@ -164,6 +179,8 @@ mod tests {
         assert_eq!(last_words(&file, &log, fallback, 1), "hello\nbye");
         assert_eq!(last_words(&file, &log, fallback, 0), "", "success needs no explanation");
         assert_eq!(last_words(&file, &log, Some("File"), 1), "");
+        std::fs::write(&log, "t stderr F exec /app: exec format error\n").unwrap();
+        assert_eq!(last_words(&file, &log, None, 1), "exec /app: exec format error");
         std::fs::write(&file, "out of beer").unwrap();
         assert_eq!(last_words(&file, &log, fallback, 1), "out of beer");
     }

@@ -67,6 +67,7 @@ impl World {
             clock: Clock::starting_at(start()),
             limits: Limits::with_max(Duration::from_secs(300)),
             images: Images::default(),
+            managed: None,
             sandbox_image,
             prober: Prober::new(shared.clone()),
             routes: Routes::default(),
