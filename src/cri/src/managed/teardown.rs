@@ -4,9 +4,9 @@
 //! containerd is touched. Goes on after each failure and reports all of them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     fs, io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     time::Duration,
 };
 
@@ -30,11 +30,8 @@ const SHIM_SOCKETS: &str = "/run/containerd/s";
 pub(super) async fn run(config: &ManagedConfig) -> Result<(), ManagedError> {
     let mut left = Vec::new();
     let bundles = bundles(&config.state);
-    let cgroups = kill(&config.socket, &bundles, &mut left).await;
-    for cgroup in cgroups {
-        // Gone already where the runtime could still see to it.
-        let _ = fs::remove_dir(cgroup);
-    }
+    kill(&config.socket, &mut left).await;
+    remove_cgroups(&bundles, &mut left).await;
     for dir in [&config.state, &config.root] {
         unmount_below(dir, &mut left);
     }
@@ -78,28 +75,22 @@ fn bundles(state: &Path) -> BTreeMap<String, PathBuf> {
         .collect()
 }
 
-/// Kills the shims of this socket and all their descendants, and says which cgroups those were in.
-async fn kill(socket: &Path, bundles: &BTreeMap<String, PathBuf>, left: &mut Vec<String>) -> BTreeSet<PathBuf> {
+/// Kills the shims of this socket and all their descendants.
+async fn kill(socket: &Path, left: &mut Vec<String>) {
     let deadline = Instant::now() + KILL_DEADLINE;
-    let mut cgroups = BTreeSet::new();
     loop {
         let (shims, descendants) = match find(socket) {
             Ok(found) => found,
-            Err(error) => {
-                left.push(format!("/proc: {error}"));
-                return cgroups;
-            }
+            Err(error) => return left.push(format!("/proc: {error}")),
         };
         if shims.is_empty() {
-            return cgroups;
+            return;
         }
         if Instant::now() >= deadline {
-            left.push(format!("{} shims do not end", shims.len()));
-            return cgroups;
+            return left.push(format!("{} shims do not end", shims.len()));
         }
         // A shim adopts the orphans among its descendants, so it goes last: nobody escapes.
         for process in if descendants.is_empty() { &shims } else { &descendants } {
-            cgroups.extend(cgroups_of(process.pid, bundles));
             process.signal(Signal::KILL);
         }
         sleep(Duration::from_millis(20)).await;
@@ -135,28 +126,58 @@ fn find(socket: &Path) -> io::Result<(Vec<Process>, Vec<Process>)> {
     Ok((shims, descendants))
 }
 
-/// The container's own cgroups of a process: those whose last part is the id of one of our tasks.
-fn cgroups_of(pid: u32, bundles: &BTreeMap<String, PathBuf>) -> Vec<PathBuf> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let mut paths = Vec::new();
-    for line in text.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+/// Removes the cgroups of containers that the runtime did not get to delete; their parents are the caller's.
+async fn remove_cgroups(bundles: &BTreeMap<String, PathBuf>, left: &mut Vec<String>) {
+    let mounts = fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let mounts: Vec<_> = mounts.chain([PathBuf::from("/sys/fs/cgroup")]).collect();
+    let deadline = Instant::now() + KILL_DEADLINE;
+    for (id, bundle) in bundles {
+        let Some(path) = cgroup_in(&fs::read(bundle.join("config.json")).unwrap_or_default(), id) else {
             continue;
         };
-        let ours = path.rsplit('/').next().is_some_and(|last| bundles.contains_key(last));
-        if ours {
-            let path = path.trim_start_matches('/');
-            let controllers = controllers.trim_start_matches("name=");
-            let mounts = if controllers.is_empty() {
-                ["", "unified"]
-            } else {
-                [controllers, controllers]
-            };
-            paths.extend(mounts.map(|mount| Path::new("/sys/fs/cgroup").join(mount).join(path)));
+        for cgroup in mounts
+            .iter()
+            .map(|mount| mount.join(&path))
+            .filter(|cgroup| cgroup.exists())
+        {
+            // The last process may still be on its way out.
+            while let Err(error) = remove_tree(&cgroup) {
+                if Instant::now() >= deadline {
+                    left.push(format!("the cgroup {}: {error}", cgroup.display()));
+                    break;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
         }
     }
-    paths
+}
+
+/// Below the hierarchies' mounts, from a container's OCI configuration; only one that bears the container's own id.
+fn cgroup_in(config: &[u8], id: &str) -> Option<PathBuf> {
+    let config: serde_json::Value = serde_json::from_slice(config).ok()?;
+    let path = Path::new(config.pointer("/linux/cgroupsPath")?.as_str()?);
+    let plain = path
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let own = plain && path.file_name()? == id;
+    own.then(|| path.strip_prefix("/").unwrap_or(path).to_owned())
+}
+
+/// Removes a cgroup with those that were made within it.
+fn remove_tree(cgroup: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(cgroup) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Undoes every mount at or below `dir`, the latest first.
@@ -223,6 +244,26 @@ mod tests {
             points,
             ["/", "/run/b/state/x y", "/run/b/state/x y/z"].map(PathBuf::from)
         );
+    }
+
+    #[test]
+    fn a_containers_cgroup_is_the_one_that_bears_its_id() {
+        let table = [
+            ("/kubepods/pod1/c1", Some("kubepods/pod1/c1")),
+            ("relative/c1", Some("relative/c1")),
+            ("/kubepods/pod1", None),
+            ("/kubepods/../c1", None),
+            ("system.slice:cri-containerd:c1", None),
+        ];
+        for (path, expected) in table {
+            let config = format!(r#"{{"linux": {{"cgroupsPath": "{path}"}}}}"#);
+            assert_eq!(
+                cgroup_in(config.as_bytes(), "c1").as_deref(),
+                expected.map(Path::new),
+                "{path}"
+            );
+        }
+        assert_eq!(cgroup_in(b"{}", "c1"), None);
     }
 
     #[test]
