@@ -36,6 +36,10 @@ const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// A `postStart` hook that runs longer has failed. (Upstream waits for ever.)
 const POST_START_LIMIT: Duration = Duration::from_mins(10);
 
+/// How often, and how far apart, the runtime is asked whether a container's log is whole.
+const LOG_LOOKS: usize = 40;
+const BETWEEN_LOG_LOOKS: Duration = Duration::from_millis(25);
+
 /// How long a sandbox waits for its image to be imported.
 const SANDBOX_IMAGE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -259,8 +263,24 @@ impl Task {
         Ok(Some(container))
     }
 
-    /// What a container left for those who ask why it ended.
-    pub async fn last_words(&self, name: &str, attempt: u32, exit_code: i32) -> String {
+    /// What a container that just ended left for those who ask why.
+    pub async fn last_words_of(&self, id: &ContainerId, name: &str, attempt: u32, exit_code: i32) -> String {
+        let words = self.last_words(name, attempt, exit_code).await;
+        if !words.is_empty() || exit_code == 0 {
+            return words;
+        }
+        // Its log is whole once the runtime itself calls it ended, some tens of milliseconds after the event.
+        for _ in 0..LOG_LOOKS {
+            match self.node.runtime.container_status(id).await {
+                Ok(status) if status.state() == v1::ContainerState::ContainerRunning => {}
+                _ => break,
+            }
+            tokio::time::sleep(BETWEEN_LOG_LOOKS).await;
+        }
+        self.last_words(name, attempt, exit_code).await
+    }
+
+    async fn last_words(&self, name: &str, attempt: u32, exit_code: i32) -> String {
         let places = &self.node.places;
         let message = places.termination_message(&self.uid, name, attempt);
         let log = places

@@ -394,7 +394,9 @@ impl Worker {
             worker_tx: self.message_tx.clone(),
         };
         self.spawn(async move {
-            let words = task.last_words(&container.name, container.attempt, exit_code).await;
+            let words = task
+                .last_words_of(&container.id, &container.name, container.attempt, exit_code)
+                .await;
             Done::LastWords(container.id, words)
         });
     }
