@@ -5,12 +5,17 @@
 pub mod amounts;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use bosun_api::{PodUid, QosClass, core::Pod, qos_class};
 use cgroups_rs::fs::{Cgroup, cpu::CpuController, hierarchies, memory::MemController};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 pub use amounts::{container_resources, overhead, sandbox_resources};
 
@@ -95,6 +100,68 @@ impl Cgroups {
         }
         Ok(())
     }
+
+    /// Kills what is left in a pod's cgroup, whichever class it was in: processes that outlived their containers, such
+    /// as a hook's. Gives how many there were; they are gone a moment later.
+    pub fn kill(&self, uid: &PodUid) -> Result<usize, CgroupError> {
+        if !self.kept {
+            return Ok(0);
+        }
+        let mut left = BTreeSet::new();
+        for mount in mounts()? {
+            for class in ["", "burstable/", "besteffort/"] {
+                let path = format!("{}/kubepods/{class}pod{uid}", self.root);
+                let directory = mount.join(path.trim_start_matches('/'));
+                processes(&directory, &mut left).map_err(|source| CgroupError::Io {
+                    what: "reading the processes of",
+                    path: directory,
+                    source,
+                })?;
+            }
+        }
+        let pod = format!("/pod{uid}");
+        // Between the reading and the killing another process may have got the number.
+        left.retain(|pid| {
+            let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+            cgroups.is_ok_and(|cgroups| {
+                cgroups
+                    .split(['/', '\n'])
+                    .any(|part| part == pod.trim_start_matches('/'))
+            })
+        });
+        for pid in &left {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        Ok(left.len())
+    }
+}
+
+/// The processes of a cgroup and of those below it.
+fn processes(directory: &Path, found: &mut BTreeSet<i32>) -> io::Result<()> {
+    // A cgroup may go at any moment, and reading one that has just gone says ENODEV.
+    let gone =
+        |error: &io::Error| error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ENODEV);
+    let entries = match fs::read_dir(directory) {
+        Err(error) if gone(&error) => return Ok(()),
+        entries => entries?,
+    };
+    match fs::read_to_string(directory.join("cgroup.procs")) {
+        Err(error) if gone(&error) => return Ok(()),
+        // 0 is a process that is not in our process namespace; to kill "0" would be to kill ourselves.
+        text => {
+            let pids = text?;
+            let pids = pids.lines().filter_map(|line| line.parse::<i32>().ok());
+            found.extend(pids.filter(|pid| *pid > 0));
+        }
+    }
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            processes(&entry.path(), found)?;
+        }
+    }
+    Ok(())
 }
 
 fn open(path: &str) -> Result<Cgroup, CgroupError> {
