@@ -202,6 +202,18 @@ impl<'a> ContainerView<'a> {
         parts.into_iter().flatten().flatten().collect::<Vec<_>>().join(": ")
     }
 
+    /// All it says of itself: why it waits, how it ended, now and before.
+    pub fn words(self) -> String {
+        let ends = [self.0.state.as_ref(), self.0.last_state.as_ref()]
+            .into_iter()
+            .flatten();
+        let ends = ends.filter_map(|state| state.terminated.as_ref());
+        let ends = ends
+            .flat_map(|end| [end.reason.as_deref(), end.message.as_deref()])
+            .flatten();
+        format!("{} {}", self.waiting(), ends.collect::<Vec<_>>().join(" "))
+    }
+
     /// Exit code and reason of its end, if it has ended.
     pub fn ended(self) -> Option<(i32, &'a str)> {
         end(self.state()?)

@@ -23,8 +23,8 @@ use serde_json::json;
 /// Waits until a pod says why it does not run, in words that contain one of `words`.
 async fn says(node: &Node, pod: &str, words: &[&str]) {
     node.until(pod, &format!("says one of {words:?}"), |view| {
-        let waiting: Vec<_> = view.containers().map(bosun_testkit::ContainerView::waiting).collect();
-        let said = format!("{} {}", view.reason(), waiting.join(" "));
+        let states: Vec<_> = view.containers().map(bosun_testkit::ContainerView::words).collect();
+        let said = format!("{} {}", view.reason(), states.join(" "));
         ensure!(
             !view.is_ready() && words.iter().any(|word| said.contains(word)),
             "it says {said:?}"

@@ -37,12 +37,13 @@ async fn a_container_learns_of_its_pod_and_its_resources() -> anyhow::Result<()>
     let limit = json!({ "name": "LIMIT", "valueFrom": { "resourceFieldRef": { "resource": "limits.memory" } } });
     let main = shell(
         "main",
-        "echo \"$NAMESPACE|$NODE|$IP|$APP|$LIMIT|$POD_UID\"; exec sleep 3600",
+        "echo \"$NAME|$NAMESPACE|$NODE|$IP|$APP|$LIMIT|$POD_UID\"; exec sleep 3600",
     )
     .set("/resources/limits/memory", json!("24Mi"))
     .set(
         "/env",
         json!([
+            field("NAME", "metadata.name"),
             field("NAMESPACE", "metadata.namespace"),
             field("NODE", "spec.nodeName"),
             field("IP", "status.podIP"),
@@ -57,7 +58,7 @@ async fn a_container_learns_of_its_pod_and_its_resources() -> anyhow::Result<()>
     let view = list.pod("a")?;
     let said = said(&node, "a").await;
     ensure!(
-        said == format!("default|n1|{}|shop|{}|{}", view.ip()?, 24 << 20, view.uid()),
+        said == format!("a-n1|default|n1|{}|shop|{}|{}", view.ip()?, 24 << 20, view.uid()),
         "{said}"
     );
     node.finish().await
