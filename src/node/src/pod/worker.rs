@@ -337,7 +337,7 @@ impl Worker {
 
     fn report(&mut self, report: &ProbeReport) {
         tracing::info!(container = %report.container, probe = %report.kind, verdict = ?report.verdict,
-            message = report.message, "probe");
+            output = report.message, "probe");
         let spec = self.pod.spec.as_ref();
         let mut specs = spec
             .into_iter()
@@ -375,6 +375,12 @@ impl Worker {
     }
 
     fn exited(&mut self, id: &str, exit_code: i32, finished_at: Timestamp) {
+        if self.busy.contains(&JobKey::Remove(id.into())) {
+            // A start that was cut off took effect after all, and its removal ended it: it never counted.
+            return;
+        }
+        // A runtime that lost track of when says the year 1.
+        let finished_at = if finished_at > Timestamp::UNIX_EPOCH { finished_at } else { self.node.clock.now() };
         if !self.observed.exited(id, exit_code, finished_at) {
             return;
         }
