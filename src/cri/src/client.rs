@@ -85,6 +85,16 @@ impl CriClient {
         &self.endpoint
     }
 
+    /// The connection, for containerd's own services.
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// A failed call of one of those.
+    pub(crate) fn error(&self, call: &'static str, status: &Status) -> Error {
+        status::error(call, "", &self.endpoint, status)
+    }
+
     /// Awaits `answer`, at most for `deadline`. Past it the request is withdrawn; whether it took effect is unknown.
     fn call<'a, T: 'a>(
         &'a self,

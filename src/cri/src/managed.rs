@@ -12,6 +12,7 @@
 //! A containerd is ours when it was started with our configuration file, and nothing else is ever signalled.
 
 use std::{
+    collections::BTreeSet,
     env,
     ffi::OsStr,
     fs::{self, File, OpenOptions},
@@ -28,7 +29,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     CriClient, Runtime,
@@ -37,6 +38,7 @@ use crate::{
 
 mod config;
 mod process;
+mod recovery;
 mod teardown;
 
 use config::{Allowed, OLDEST, Version};
@@ -50,6 +52,12 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fr
 
 /// A containerd that ran this long did not die of its configuration: somebody killed it, and wants it back.
 const STEADY: Duration = Duration::from_secs(1);
+
+/// How often in a row containerd is started once more over what it lost when it started.
+const MENDED_AT_MOST: u32 = 3;
+
+/// How long containerd may take to end in order.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// `containerd --version` touches nothing.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
@@ -224,7 +232,7 @@ impl Managed {
 pub async fn tear_down(config: &ManagedConfig) -> Result<(), ManagedError> {
     if let Some(process) = adopt(config)? {
         remove_sandboxes(config).await;
-        process.end(Duration::from_secs(10)).await;
+        process.end(STOP_GRACE).await;
     }
     teardown::run(config).await
 }
@@ -257,6 +265,7 @@ async fn remove_sandboxes(config: &ManagedConfig) {
 /// Starts containerd again whenever it ends; `process` is `None` before the first start.
 async fn supervise(config: Arc<ManagedConfig>, mut process: Option<Process>, state: watch::Sender<ManagedState>) {
     let mut wait = Duration::ZERO;
+    let mut mended = 0;
     loop {
         let running = match process.take() {
             Some(process) => process,
@@ -276,7 +285,7 @@ async fn supervise(config: Arc<ManagedConfig>, mut process: Option<Process>, sta
         info!(pid, socket = %config.socket.display(), "containerd runs");
         state.send_replace(ManagedState::Running { pid });
         let since = Instant::now();
-        let how = running.ended().await;
+        let how = until_its_end(&config, &running, &mut mended).await;
         wait = if since.elapsed() >= STEADY {
             Duration::ZERO
         } else {
@@ -309,6 +318,36 @@ struct PidFile {
     pid: u32,
     /// As [`Process::start_time`].
     start_time: u64,
+}
+
+/// Waits for the end of containerd, and brings it about if it started badly; `mended` counts how often in a row.
+async fn until_its_end(config: &ManagedConfig, running: &Process, mended: &mut u32) -> String {
+    let lost = async {
+        match CriClient::connect(&config.endpoint()) {
+            Ok(client) => recovery::lost_exits(&client).await,
+            Err(_) => BTreeSet::new(),
+        }
+    };
+    let lost = tokio::select! {
+        how = running.ended() => return how,
+        lost = lost => lost,
+    };
+    if lost.is_empty() {
+        *mended = 0;
+    } else if *mended < MENDED_AT_MOST {
+        *mended += 1;
+        warn!(
+            ?lost,
+            "containerd missed the end of containers while it started, starting it once more"
+        );
+        running.end(STOP_GRACE).await;
+    } else {
+        error!(
+            ?lost,
+            "containerd does not note the end of containers, however often it is started: see its log"
+        );
+    }
+    running.ended().await
 }
 
 async fn adopt_or_spawn(config: &ManagedConfig) -> Result<Process, ManagedError> {

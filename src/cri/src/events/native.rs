@@ -9,7 +9,7 @@ use std::{
 use containerd_client::{
     events::{ContainerDelete, TaskDelete, TaskExit, TaskOom},
     services::v1::{PublishRequest, SubscribeRequest, events_client::EventsClient},
-    types::Envelope,
+    types::{Envelope, v1::Process},
 };
 use jiff::Timestamp;
 use prost::Message;
@@ -21,7 +21,7 @@ use super::{Broken, FanOut, Hub};
 use crate::{
     ErrorKind, RuntimeEvent,
     client::status_kind,
-    native::in_namespace,
+    native::{in_namespace, stopped_tasks},
     v1::{StatusRequest, runtime_service_client::RuntimeServiceClient},
 };
 
@@ -91,12 +91,29 @@ async fn run(channel: Channel, hub: &Hub) -> Result<std::convert::Infallible, Br
     let ready = timeout(RECOVERY_DEADLINE, cri_is_ready(&channel)).await;
     ready.map_err(|_| Broken::NeverStood)??;
     hub.with(FanOut::stands);
+
+    // An exit in the gap may be in neither its event nor CRI's list. Most it notes a moment later; one that happens
+    // just while CRI recovers after a start it never notes. The tasks themselves know all of them.
+    let stopped = stopped_tasks(&channel);
+    tokio::pin!(stopped);
+    let mut listing = true;
     let mut exits = Exits::default();
     while let Some(envelope) = next {
         if let Some(event) = exits.translate(&envelope) {
             hub.with(|fan_out, now| fan_out.deliver(&event, now));
         }
-        next = stream.message().await?;
+        next = loop {
+            tokio::select! {
+                tasks = &mut stopped, if listing => {
+                    listing = false;
+                    let ended = tasks.inspect_err(|error| warn!(%error, "containerd does not list its tasks"));
+                    for event in ended.into_iter().flatten().filter_map(|task| exits.task(task)) {
+                        hub.with(|fan_out, now| fan_out.deliver(&event, now));
+                    }
+                }
+                next = stream.message() => break next?,
+            }
+        };
     }
     Err(Broken::Ended)
 }
@@ -176,6 +193,11 @@ impl Exits {
             }),
             _ => None,
         })
+    }
+
+    /// The end of a task that was found stopped.
+    fn task(&mut self, task: Process) -> Option<RuntimeEvent> {
+        self.exited(task.container_id, "", task.exit_status, task.exited_at)
     }
 
     /// `process` is the container's own id for its main process, and another one for what was exec'd into it.
@@ -274,6 +296,22 @@ mod tests {
             Some(exited("b")),
             "its exit fell into a gap"
         );
+    }
+
+    #[test]
+    fn a_task_found_stopped_is_an_exit_unless_it_was_heard_of() {
+        let mut exits = Exits::default();
+        let stopped = |id: &str| Process {
+            container_id: id.into(),
+            id: id.into(),
+            exit_status: 137,
+            exited_at: Some(AT),
+            ..Process::default()
+        };
+        assert_eq!(exits.translate(&exit("a", "a")), Some(exited("a")));
+        assert_eq!(exits.task(stopped("a")), None);
+        assert_eq!(exits.task(stopped("b")), Some(exited("b")));
+        assert_eq!(exits.translate(&deletion("b", "")), None);
     }
 
     #[test]
