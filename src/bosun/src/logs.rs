@@ -1,28 +1,65 @@
 //! Where the agent's words go.
 
 use std::{
-    env,
+    env, fmt,
     fs::File,
     io::{self, IsTerminal},
     os::{fd::AsFd, unix::fs::MetadataExt},
 };
 
-use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{self, Writer},
+    },
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
 
 /// Starts logging: to the journal if that is where standard error leads, else to standard error. `RUST_LOG` says how
 /// much; without it, what changes.
 pub(crate) fn start() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let journal = leads_to_journal().then(tracing_journald::layer).and_then(Result::ok);
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match journal {
-        Some(journal) => journal.with_filter(filter).boxed(),
-        None => tracing_subscriber::fmt::layer()
-            .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal())
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = if leads_to_journal() {
+        layer
+            .event_format(ForJournal)
+            .with_ansi(false)
             .with_filter(filter)
-            .boxed(),
+            .boxed()
+    } else {
+        layer.with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed()
     };
     tracing_subscriber::registry().with(layer).init();
+}
+
+/// Lines for systemd's journal: the priority in front, as sd-daemon(3) has it, and no time, which the journal adds.
+/// The fields stay in the line, so that `journalctl -u bosun-agent` shows which pod and which file.
+struct ForJournal;
+
+impl<S, N> FormatEvent<S, N> for ForJournal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        let line = format::Format::default().without_time().with_level(false);
+        line.format_event(context, writer, event)
+    }
+}
+
+/// syslog(3)'s priority of a level.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
 }
 
 /// systemd gives the device and inode of the stream it has connected to the journal.
@@ -41,6 +78,12 @@ fn is_stream(stream: &str, device: u64, inode: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_has_the_priority_that_journalctl_filters_by() {
+        let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+        assert_eq!(levels.map(priority), [3, 4, 6, 7, 7]);
+    }
 
     #[test]
     fn the_journal_is_only_used_when_standard_error_is_its_stream() {

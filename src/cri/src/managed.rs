@@ -39,6 +39,7 @@ use crate::{
 mod config;
 mod process;
 mod recovery;
+mod remains;
 mod teardown;
 
 use config::{Allowed, OLDEST, Version};
@@ -285,7 +286,12 @@ async fn supervise(config: Arc<ManagedConfig>, mut process: Option<Process>, sta
         info!(pid, socket = %config.socket.display(), "containerd runs");
         state.send_replace(ManagedState::Running { pid });
         let since = Instant::now();
+        let sweep = {
+            let config = config.clone();
+            task::spawn(async move { remains::sweep(&config).await })
+        };
         let how = until_its_end(&config, &running, &mut mended).await;
+        drop(sweep);
         wait = if since.elapsed() >= STEADY {
             Duration::ZERO
         } else {

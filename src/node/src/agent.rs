@@ -237,11 +237,19 @@ async fn keep_sandbox_image(node: Arc<Node>, ready_tx: watch::Sender<Result<(), 
 }
 
 async fn put_sandbox_image(node: &Node) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    if node.runtime.image_status(SANDBOX_IMAGE).await?.is_some() {
+    let image = sandbox_image();
+    // By its content: a program of the same version may carry another pause program.
+    let wanted = image.digests()?.image_id;
+    if node
+        .runtime
+        .image_status(SANDBOX_IMAGE)
+        .await?
+        .is_some_and(|present| present.id == wanted)
+    {
         return Ok(());
     }
     let path = node.places.run.join("sandbox-image.tar");
-    let bytes = sandbox_image().to_bytes()?;
+    let bytes = image.to_bytes()?;
     fs::write(&path, bytes)?;
     let imported = node.runtime.import_images(&path).await;
     fs::remove_file(&path)?;

@@ -126,6 +126,13 @@ pub(super) fn arguments(pid: u32) -> Vec<OsString> {
         .collect()
 }
 
+/// The value of a flag among arguments.
+pub(super) fn option(arguments: &[OsString], flag: &str) -> Option<String> {
+    let at = arguments.iter().position(|argument| argument == flag)?;
+    arguments.get(at + 1)?.to_str().map(str::to_owned)
+}
+
+/// Whether `flag value` is among the arguments.
 /// Whether `flag value` is among the arguments.
 pub(super) fn has_option(arguments: &[OsString], flag: &str, value: &Path) -> bool {
     arguments

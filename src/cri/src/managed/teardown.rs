@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ffi::OsString,
     fs, io,
     path::{Component, Path, PathBuf},
     time::Duration,
@@ -30,7 +31,8 @@ const SHIM_SOCKETS: &str = "/run/containerd/s";
 pub(super) async fn run(config: &ManagedConfig) -> Result<(), ManagedError> {
     let mut left = Vec::new();
     let bundles = bundles(&config.state);
-    kill(&config.socket, &mut left).await;
+    let ours = |arguments: &[OsString]| is_shim(arguments, &config.socket);
+    kill(&ours, &mut left).await;
     remove_cgroups(&bundles, &mut left).await;
     for dir in [&config.state, &config.root] {
         unmount_below(dir, &mut left);
@@ -54,7 +56,7 @@ pub(super) async fn run(config: &ManagedConfig) -> Result<(), ManagedError> {
 }
 
 /// What is gone already is fine.
-fn tolerate(result: io::Result<()>, path: &Path, left: &mut Vec<String>) {
+pub(super) fn tolerate(result: io::Result<()>, path: &Path, left: &mut Vec<String>) {
     if let Err(error) = result
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -75,11 +77,20 @@ fn bundles(state: &Path) -> BTreeMap<String, PathBuf> {
         .collect()
 }
 
-/// Kills the shims of this socket and all their descendants.
-async fn kill(socket: &Path, left: &mut Vec<String>) {
+/// Whether these are the arguments of a shim that serves `socket`.
+pub(super) fn is_shim(arguments: &[OsString], socket: &Path) -> bool {
+    let is_shim = arguments.first().is_some_and(|name| {
+        let name = Path::new(name).file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with("containerd-shim")
+    });
+    is_shim && process::has_option(arguments, "-address", socket)
+}
+
+/// Kills the processes with such arguments, shims of ours, and all their descendants.
+pub(super) async fn kill(is_one: &(dyn Fn(&[OsString]) -> bool + Sync), left: &mut Vec<String>) {
     let deadline = Instant::now() + KILL_DEADLINE;
     loop {
-        let (shims, descendants) = match find(socket) {
+        let (shims, descendants) = match find(is_one) {
             Ok(found) => found,
             Err(error) => return left.push(format!("/proc: {error}")),
         };
@@ -97,19 +108,14 @@ async fn kill(socket: &Path, left: &mut Vec<String>) {
     }
 }
 
-/// The shims that serve `socket`, and the processes below them.
-fn find(socket: &Path) -> io::Result<(Vec<Process>, Vec<Process>)> {
+/// The shims with such arguments, and the processes below them.
+fn find(is_one: &dyn Fn(&[OsString]) -> bool) -> io::Result<(Vec<Process>, Vec<Process>)> {
     let mut children: HashMap<u32, Vec<(u32, u64)>> = HashMap::new();
     let mut shims = Vec::new();
     for pid in process::all()? {
         let Some(stat) = Stat::read(pid) else { continue };
         children.entry(stat.parent).or_default().push((pid, stat.start_time));
-        let arguments = process::arguments(pid);
-        let is_shim = arguments.first().is_some_and(|name| {
-            let name = Path::new(name).file_name().unwrap_or_default();
-            name.to_string_lossy().starts_with("containerd-shim")
-        });
-        if is_shim && process::has_option(&arguments, "-address", socket) {
+        if is_one(&process::arguments(pid)) {
             shims.extend(Process::open(pid)?.filter(|shim| shim.start_time == stat.start_time));
         }
     }
@@ -181,7 +187,7 @@ fn remove_tree(cgroup: &Path) -> io::Result<()> {
 }
 
 /// Undoes every mount at or below `dir`, the latest first.
-fn unmount_below(dir: &Path, left: &mut Vec<String>) {
+pub(super) fn unmount_below(dir: &Path, left: &mut Vec<String>) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     for point in mount_points(&table)
         .into_iter()
@@ -268,7 +274,8 @@ mod tests {
 
     #[test]
     fn a_process_that_is_no_shims_descendant_is_not_found() {
-        let found = find(Path::new("/nowhere/containerd.sock")).map(|(shims, below)| (shims.len(), below.len()));
+        let found = find(&|arguments| is_shim(arguments, Path::new("/nowhere/containerd.sock")))
+            .map(|(shims, below)| (shims.len(), below.len()));
         assert_eq!(found.expect("/proc"), (0, 0));
     }
 }

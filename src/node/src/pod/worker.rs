@@ -380,7 +380,11 @@ impl Worker {
             return;
         }
         // A runtime that lost track of when says the year 1.
-        let finished_at = if finished_at > Timestamp::UNIX_EPOCH { finished_at } else { self.node.clock.now() };
+        let finished_at = if finished_at > Timestamp::UNIX_EPOCH {
+            finished_at
+        } else {
+            self.node.clock.now()
+        };
         if !self.observed.exited(id, exit_code, finished_at) {
             return;
         }

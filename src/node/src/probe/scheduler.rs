@@ -250,12 +250,12 @@ impl Scheduler {
         let (result, message) = match outcome {
             Outcome::Success(message) => (Some(ProbeVerdict::Success), message),
             Outcome::Failure(message) => {
-                debug!(%pod, %uid, container, probe = %kind, message, "probe failed");
+                debug!(%pod, %uid, container, probe = %kind, output = message, "probe failed");
                 (Some(ProbeVerdict::Failure), message)
             }
             Outcome::Unknown(message) => {
                 // As upstream: what couldn't be asked says nothing of the container.
-                debug!(%pod, %uid, container, probe = %kind, message, "probe could not be run");
+                debug!(%pod, %uid, container, probe = %kind, output = message, "probe could not be run");
                 (None, message)
             }
         };

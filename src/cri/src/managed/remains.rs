@@ -1,0 +1,138 @@
+//! What a containerd that was killed leaves and the next one does not see: shims of containers that it was just
+//! creating or deleting, and their bundles.
+//!
+//! containerd records a container before it starts its shim. So a shim or bundle seen first, of a container that is
+//! not on the list asked for afterwards, is on its way out; seen so twice, some time apart, it is left over.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use containerd_client::services::v1::{ListContainersRequest, containers_client::ContainersClient};
+use tokio::time::{sleep, timeout};
+use tonic::Status;
+use tracing::{debug, info, warn};
+
+use super::{ManagedConfig, process, teardown};
+use crate::{CriClient, client::MAX_MESSAGE, native::in_namespace};
+
+/// Between two looks: far longer than containerd takes to delete a container.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// How often containerd is asked, while it recovers, and how long it may take for an answer.
+const ASKS: usize = 24;
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Removes what is left over, once after a start of containerd.
+pub(super) async fn sweep(config: &ManagedConfig) {
+    let mut before = BTreeSet::new();
+    let mut looks = 0;
+    for _ in 0..ASKS {
+        match left_over(config).await {
+            Ok(found) if looks > 0 => {
+                let left: BTreeSet<String> = found.intersection(&before).cloned().collect();
+                if !left.is_empty() {
+                    remove(config, &left).await;
+                }
+                return;
+            }
+            Ok(found) if found.is_empty() => return,
+            Ok(found) => {
+                before = found;
+                looks += 1;
+            }
+            Err(status) => debug!(%status, "containerd does not list its containers yet"),
+        }
+        sleep(PERIOD).await;
+    }
+}
+
+/// Ids of which there is a shim or a bundle, and no container.
+async fn left_over(config: &ManagedConfig) -> Result<BTreeSet<String>, Status> {
+    let mut seen = shims(&config.socket);
+    seen.extend(bundle_dirs(config).iter().flat_map(|dir| ids_in(dir)));
+    if seen.is_empty() {
+        return Ok(seen);
+    }
+    let client = CriClient::connect(&config.endpoint()).map_err(|error| Status::internal(error.to_string()))?;
+    let mut containers = ContainersClient::new(client.channel().clone()).max_decoding_message_size(MAX_MESSAGE);
+    let answer = containers.list(in_namespace(ListContainersRequest { filters: vec![] }));
+    let answer = timeout(DEADLINE, answer).await;
+    let answer = answer.map_err(|_| Status::deadline_exceeded("no list of containers from containerd in time"))??;
+    for container in answer.into_inner().containers {
+        seen.remove(&container.id);
+    }
+    Ok(seen)
+}
+
+/// The containers that shims of this socket were started for.
+fn shims(socket: &Path) -> BTreeSet<String> {
+    let pids = process::all().unwrap_or_default().into_iter();
+    let of_shims = pids
+        .map(process::arguments)
+        .filter(|arguments| teardown::is_shim(arguments, socket));
+    of_shims
+        .filter_map(|arguments| process::option(&arguments, "-id"))
+        .collect()
+}
+
+/// Where containerd and runc keep a directory for each container.
+fn bundle_dirs(config: &ManagedConfig) -> [PathBuf; 3] {
+    let tasks = "io.containerd.runtime.v2.task/k8s.io";
+    [
+        config.state.join(tasks),
+        config.root.join(tasks),
+        config.state.join("runc/k8s.io"),
+    ]
+}
+
+/// Ids of a directory's entries; a bundle that is being deleted has a dot before its id.
+fn ids_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.map(|name| name.trim_start_matches('.').to_owned()).collect()
+}
+
+async fn remove(config: &ManagedConfig, ids: &BTreeSet<String>) {
+    info!(
+        ?ids,
+        "removing what a killed containerd left of containers that are no more"
+    );
+    let mut left = Vec::new();
+    let of_these = |arguments: &[std::ffi::OsString]| {
+        teardown::is_shim(arguments, &config.socket)
+            && process::option(arguments, "-id").is_some_and(|id| ids.contains(&id))
+    };
+    teardown::kill(&of_these, &mut left).await;
+    if left.is_empty() {
+        for dir in bundle_dirs(config) {
+            for path in ids.iter().flat_map(|id| [dir.join(id), dir.join(format!(".{id}"))]) {
+                teardown::unmount_below(&path, &mut left);
+                teardown::tolerate(fs::remove_dir_all(&path), &path, &mut left);
+            }
+        }
+    }
+    if !left.is_empty() {
+        warn!(?left, "some of what a killed containerd left could not be removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_is_being_deleted_bears_its_id_after_a_dot() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["abc", ".def"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let mut ids = ids_in(dir.path());
+        ids.sort();
+        assert_eq!(ids, ["abc", "def"]);
+        assert!(ids_in(&dir.path().join("none")).is_empty());
+    }
+}
