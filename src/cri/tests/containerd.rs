@@ -589,6 +589,7 @@ fn every_exit_is_seen_though_containerd_is_killed_and_nothing_is_polled() {
                 let id = container.into();
                 while let Err(error) = runtime.remove_container(&id).await {
                     assert_eq!(error.kind, ErrorKind::Unavailable, "seed {seed}: {error}");
+                    eprintln!("seed {seed}: containerd had missed an exit and was started once more");
                     answering(&*runtime).await;
                 }
             }
