@@ -295,7 +295,8 @@ impl Node {
         fs::read_to_string(self.agent_log()).unwrap_or_default()
     }
 
-    fn agent_log(&self) -> PathBuf {
+    /// The file that the agent logs to.
+    pub fn agent_log(&self) -> PathBuf {
         self.dir().join("agent.log")
     }
 
@@ -333,7 +334,8 @@ impl Node {
         .await
     }
 
-    fn containerd_socket(&self) -> anyhow::Result<PathBuf> {
+    /// Where the managed containerd listens.
+    pub fn containerd_socket(&self) -> anyhow::Result<PathBuf> {
         let dirs = [self.run_dir(), self.data_dir()];
         let mut sockets = dirs
             .iter()

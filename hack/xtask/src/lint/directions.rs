@@ -111,13 +111,17 @@ const ROOMS: &[Room] = &[
         uses: All,
     },
     Room {
+        name: "bosun-bench",
+        uses: All,
+    },
+    Room {
         name: "xtask",
         uses: Only(&[]),
     },
 ];
 
 /// Rooms that are for tests alone.
-const TEST_ROOMS: &[&str] = &["bosun-testkit", "bosun-tests"];
+const TEST_ROOMS: &[&str] = &["bosun-testkit", "bosun-tests", "bosun-bench"];
 
 /// Crates that belong to some rooms only: the start of their name, the rooms, why.
 const RESERVED: &[(&str, &[&str], &str)] = &[
