@@ -33,8 +33,9 @@ pub fn idle(name: &str) -> Container {
 
 /// A container that answers HTTP on port 8080 with `answer`.
 pub fn web(name: &str, answer: &str) -> Container {
-    let script =
-        format!("mkdir -p /tmp/www && echo {answer} >/tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www");
+    let script = format!(
+        "mkdir -p /tmp/www; echo {answer} >/tmp/www/index.html; trap 'exit 0' TERM; httpd -f -p 8080 -h /tmp/www & wait"
+    );
     shell(name, &script)
 }
 

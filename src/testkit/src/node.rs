@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use bosun_cri::{CriClient, Runtime};
 use nix::{
     mount::{MsFlags, mount},
     sys::signal::{Signal, kill},
@@ -371,19 +372,17 @@ impl Node {
 
     /// Runs a command in a container; what it printed, if it succeeded.
     pub async fn exec(&self, container: &str, command: &[&str]) -> anyhow::Result<String> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let fifo = self.dir().join("fifo");
-        let head = [
-            "tasks",
-            "exec",
-            "--exec-id",
-            &name,
-            "--fifo-dir",
-            &fifo.to_string_lossy(),
-            container,
-        ];
-        self.ctr(&[head.as_slice(), command].concat()).await
+        let client = CriClient::connect(&format!("unix://{}", self.containerd_socket()?.display()))?;
+        let words: Vec<_> = command.iter().map(|word| (*word).to_owned()).collect();
+        let output = client.exec(&container.into(), &words, programs::COMMAND).await?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.exit_code == 0,
+            "{command:?} in {container}: exit code {}: {}",
+            output.exit_code,
+            stderr.trim()
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// The network namespace of a container's pod.
@@ -572,6 +571,19 @@ impl Node {
         .await;
     }
 
+    /// Copies what agent and containerd said to where it outlives the node; says where.
+    fn keep_logs(&self) -> anyhow::Result<PathBuf> {
+        let test = thread::current().name().unwrap_or("test").replace("::", "-");
+        let kept = programs::repository().join("target/logs").join(test);
+        fs::create_dir_all(&kept)?;
+        for log in [self.agent_log(), self.data_dir().join("containerd.log")] {
+            if let Some(name) = log.file_name() {
+                fs::copy(&log, kept.join(name))?;
+            }
+        }
+        Ok(kept)
+    }
+
     fn bosun(&self, subcommand: &str) -> anyhow::Result<Command> {
         let program = programs::built("bosun")?;
         Ok(self.netns.command(&program.to_string_lossy(), [subcommand]))
@@ -581,7 +593,12 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("--- the agent's last words\n{}\n---", self.agent_words(60));
+            let kept = self.keep_logs().unwrap_or_default();
+            eprintln!(
+                "--- the agent's last words (all of them: {})\n{}\n---",
+                kept.display(),
+                self.agent_words(60)
+            );
         }
         for failure in teardown(&self.scope) {
             eprintln!("left behind: {failure}");

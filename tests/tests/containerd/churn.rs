@@ -50,6 +50,7 @@ async fn run(part: u64) -> anyhow::Result<()> {
         node: Node::start().await?,
         pods: BTreeMap::new(),
         next: 0,
+        containerd_kills: 0,
     };
     for seed in (part..seeds).step_by(TESTS as usize) {
         eprintln!("seed {seed}");
@@ -61,10 +62,10 @@ async fn run(part: u64) -> anyhow::Result<()> {
 /// What is known of a pod that should run.
 #[derive(Clone, Debug, Default)]
 struct Expected {
-    /// Its only container's id, once it was seen ready.
+    /// Its only container's id, once all had settled; `None` while that container is on its way.
     id: Option<String>,
-    /// How often its container was killed.
-    kills: i32,
+    /// Its restart count when all had settled last, and one more if its container was killed since.
+    restarts: i32,
 }
 
 struct Churn {
@@ -72,6 +73,8 @@ struct Churn {
     pods: BTreeMap<String, Expected>,
     /// Manifests are numbered, so that a changed one differs.
     next: u64,
+    /// How often containerd was killed since all had settled last. A container that is on its way then may die of it.
+    containerd_kills: i32,
 }
 
 impl Churn {
@@ -107,11 +110,10 @@ impl Churn {
                 None => self.node.spawn_agent()?,
             },
             (8, _) => {
-                // It may be on its way back from the last time.
-                let _ = self.node.kill_containerd();
+                self.kill_containerd();
             }
             _ => {
-                let _ = self.node.kill_containerd();
+                self.kill_containerd();
                 if self.node.agent_pid().is_some() {
                     self.node.kill_agent().await?;
                 }
@@ -129,16 +131,27 @@ impl Churn {
         Ok(())
     }
 
-    /// Once for each container, and only one that is known to run: a second start waits for its back-off.
+    fn kill_containerd(&mut self) {
+        // It may be on its way back from the last time.
+        if self.node.kill_containerd().is_ok() {
+            self.containerd_kills += 1;
+        }
+    }
+
+    /// One that is known to run, for the first time: later starts wait for their back-off.
     async fn kill_container(&mut self, name: &str) -> anyhow::Result<()> {
-        let Some(Expected { id: Some(id), kills: 0 }) = self.pods.get(name).cloned() else {
+        let Some(Expected {
+            id: Some(id),
+            restarts: 0,
+        }) = self.pods.get(name).cloned()
+        else {
             return Ok(());
         };
         let Ok(pid) = self.node.pid_of(&id).await else {
             return Ok(());
         };
         kill(pid, Signal::SIGKILL).context("killing a container")?;
-        self.pods.insert(name.to_owned(), Expected { id: None, kills: 1 });
+        self.pods.insert(name.to_owned(), Expected { id: None, restarts: 1 });
         Ok(())
     }
 
@@ -154,11 +167,18 @@ impl Churn {
                 self.pods.keys()
             );
             for pod in list.pods() {
-                let restarts = pod.container("main")?.restarts();
                 ensure!(pod.is_ready(), "{} is not ready: {:#?}", pod.name(), pod.whole().status);
+                let expected = &self.pods[pod.name()];
+                let died = if expected.id.is_some() {
+                    0
+                } else {
+                    self.containerd_kills
+                };
+                let allowed = expected.restarts..=expected.restarts + died;
+                let restarts = pod.container("main")?.restarts();
                 ensure!(
-                    restarts == self.pods[pod.name()].kills,
-                    "{}: {restarts} restarts",
+                    allowed.contains(&restarts),
+                    "{}: {restarts} restarts, not {allowed:?}",
                     pod.name()
                 );
             }
@@ -168,7 +188,7 @@ impl Churn {
         self.compare(&list)?;
         let running = 2 * self.pods.len();
         // A container that was killed is kept beside its successor: its end is part of what the pod reports.
-        let kept: usize = self.pods.values().map(|pod| pod.kills as usize).sum();
+        let kept = self.pods.values().filter(|pod| pod.restarts > 0).count();
         eventually(
             PATIENCE,
             "a sandbox and a container for each pod, and no other",
@@ -193,8 +213,12 @@ impl Churn {
                     "{name} runs in another container than before, though nobody touched it"
                 );
             }
-            expected.id = Some(main.id().to_owned());
+            *expected = Expected {
+                id: Some(main.id().to_owned()),
+                restarts: main.restarts(),
+            };
         }
+        self.containerd_kills = 0;
         Ok(())
     }
 }
