@@ -88,6 +88,24 @@ impl Cgroups {
         }
     }
 
+    /// The pods that there are cgroups of, whoever made them.
+    pub fn pods(&self) -> Result<BTreeSet<PodUid>, CgroupError> {
+        let mut pods = BTreeSet::new();
+        if !self.kept {
+            return Ok(pods);
+        }
+        for mount in mounts()? {
+            for class in ["", "burstable", "besteffort"] {
+                let directory = mount.join(format!("{}/kubepods/{class}", self.root).trim_start_matches('/'));
+                // Most hierarchies have none.
+                let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+                let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+                pods.extend(names.filter_map(|name| name.strip_prefix("pod").map(PodUid::from)));
+            }
+        }
+        Ok(pods)
+    }
+
     /// Removes the pod's cgroup, whichever class it was in, with what is left of its containers' below it. Fails
     /// while a process is in one. Safe to repeat.
     pub fn tear_down(&self, uid: &PodUid) -> Result<(), CgroupError> {

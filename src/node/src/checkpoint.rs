@@ -8,15 +8,18 @@ use std::{
     path::Path,
 };
 
-use bosun_api::ContainerId;
+use bosun_api::{ContainerId, PodKey, PodUid};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{pod::backoff::Backoff, probe::Verdicts};
 
-/// One pod's checkpoint.
+/// One pod's checkpoint. It is the first thing written of a pod and the last removed, so that no agent, whenever it is
+/// killed, leaves something of a pod that the next one does not know of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
+    /// The pod's name.
+    pub key: PodKey,
     /// When this node took the pod on.
     pub accepted_at: Timestamp,
     /// Restart back-off by container name.
@@ -59,6 +62,27 @@ pub fn write(path: &Path, checkpoint: &Checkpoint) -> io::Result<()> {
     })
 }
 
+/// The pods that there are checkpoints of.
+pub fn pods(directory: &Path) -> io::Result<Vec<(PodUid, PodKey)>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(error),
+    };
+    let mut pods = vec![];
+    for entry in entries {
+        let path = entry?.path();
+        let uid = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.strip_suffix(".json"));
+        if let (Some(uid), Some(checkpoint)) = (uid, read(&path)) {
+            pods.push((uid.into(), checkpoint.key));
+        }
+    }
+    Ok(pods)
+}
+
 /// Removes a checkpoint. Safe to repeat.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -76,7 +100,12 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("checkpoints/u1.json");
         assert_eq!(read(&path), None);
+        let key = PodKey {
+            namespace: "default".into(),
+            name: "web".into(),
+        };
         let checkpoint = Checkpoint {
+            key: key.clone(),
             accepted_at: Timestamp::UNIX_EPOCH,
             backoffs: BTreeMap::from([(
                 "app".to_owned(),
@@ -95,6 +124,9 @@ mod tests {
         };
         write(&path, &checkpoint).unwrap();
         assert_eq!(read(&path), Some(checkpoint));
+        let directory = path.parent().unwrap();
+        assert_eq!(pods(directory).unwrap(), [("u1".into(), key)]);
+        assert_eq!(pods(&temp.path().join("none")).unwrap(), []);
         fs::write(&path, "{").unwrap();
         assert_eq!(read(&path), None);
         remove(&path).unwrap();

@@ -4,7 +4,7 @@
 //! a pod's inside.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -19,11 +19,13 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
+    checkpoint,
     manifest::ManifestEvent,
     node::Node,
     pod::{
         orphan,
         sandbox::pod_uid,
+        words::chain,
         worker::{Birth, Message, Worker, pod_key},
     },
 };
@@ -48,7 +50,7 @@ pub struct Manager {
     workers: HashMap<PodUid, Entry>,
     tasks: JoinSet<()>,
     /// Lists under way: the runtime's answer holds up nobody.
-    lists: JoinSet<Result<Vec<Pod>, bosun_cri::Error>>,
+    lists: JoinSet<Result<Listed, bosun_cri::Error>>,
     task_uids: HashMap<Id, PodUid>,
     /// All manifests that were there at the start have been read.
     manifests_known: bool,
@@ -73,7 +75,7 @@ fn plan_workers(wanted: &BTreeMap<PodUid, PodKey>, workers: &BTreeMap<PodUid, (P
             actions.push(Action::End(uid.clone()));
         }
     }
-    let mut taken: std::collections::BTreeSet<&PodKey> = workers.values().map(|(key, _)| key).collect();
+    let mut taken: BTreeSet<&PodKey> = workers.values().map(|(key, _)| key).collect();
     for (uid, key) in wanted {
         if taken.insert(key) {
             actions.push(Action::Start(uid.clone()));
@@ -82,8 +84,8 @@ fn plan_workers(wanted: &BTreeMap<PodUid, PodKey>, workers: &BTreeMap<PodUid, (P
     actions
 }
 
-/// The pods of this node that the runtime has something of.
-async fn list_pods(node: &Node) -> Result<Vec<Pod>, bosun_cri::Error> {
+/// The pods of this node that the runtime has something of, or that this agent or one before it remembers.
+async fn list_pods(node: &Node) -> Result<Listed, bosun_cri::Error> {
     let selector = HashMap::from([(labels::NODE.to_owned(), node.name.clone())]);
     let sandboxes = node.runtime.list_sandboxes(Some(v1::PodSandboxFilter {
         label_selector: selector.clone(),
@@ -94,7 +96,48 @@ async fn list_pods(node: &Node) -> Result<Vec<Pod>, bosun_cri::Error> {
         ..v1::ContainerFilter::default()
     }));
     let (sandboxes, containers) = tokio::try_join!(sandboxes, containers)?;
-    Ok(orphan::leftover_pods(&sandboxes, &containers))
+    let mut pods = orphan::leftover_pods(&sandboxes, &containers);
+    let (directory, cgroups) = (node.places.checkpoints(), node.cgroups.clone());
+    let on_disk = move || (checkpoint::pods(&directory), cgroups.pods());
+    let mut strays = BTreeSet::new();
+    match tokio::task::spawn_blocking(on_disk).await {
+        // What can't be listed stays until the next look.
+        Err(error) => tracing::error!(%error, "listing what is left of pods broke off"),
+        Ok((remembered, cgroups)) => {
+            let running: BTreeSet<PodUid> = pods.iter().map(pod_uid).collect();
+            match remembered {
+                Ok(remembered) => {
+                    let rest = remembered.iter().filter(|(uid, _)| !running.contains(uid));
+                    pods.extend(rest.map(|(uid, key)| orphan::bare_pod(key, uid)));
+                }
+                Err(error) => tracing::warn!(%error, "the checkpoints can't be listed"),
+            }
+            match cgroups {
+                Ok(cgroups) => strays = cgroups,
+                Err(error) => tracing::warn!(error = chain(&error), "cgroups can't be listed"),
+            }
+        }
+    }
+    Ok(Listed { pods, cgroups: strays })
+}
+
+/// What there is on this node, of whichever pods.
+struct Listed {
+    /// Pods that the runtime has something of, or that are remembered.
+    pods: Vec<Pod>,
+    /// Pods that have a cgroup.
+    cgroups: BTreeSet<PodUid>,
+}
+
+/// How long after the stream of events began the runtime is listed once more.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+/// At that time, or never.
+async fn at(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Manager {
@@ -129,17 +172,12 @@ impl Manager {
             let first = tokio::time::Instant::now() + interval;
             tokio::time::interval_at(first, interval)
         });
-        let mut list_again: Option<tokio::time::Instant> = None;
+        let mut list_again = None;
+        let mut look_again = None;
         loop {
             let next_audit = async {
                 match &mut audit {
                     Some(audit) => audit.tick().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let again = async {
-                match list_again {
-                    Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
@@ -154,6 +192,8 @@ impl Manager {
                         tracing::info!("runtime events flow");
                         self.tell_all(|| Message::Resync);
                         list = true;
+                        // What a killed runtime was about may come to light only later.
+                        look_again = Some(tokio::time::Instant::now() + LOOK_AGAIN);
                     }
                     Some(event) => self.runtime_event(event),
                     None => break,
@@ -163,11 +203,15 @@ impl Manager {
                     self.tell_all(|| Message::Audit);
                     list = true;
                 }
-                () = again => list = true,
+                () = at(list_again) => list = true,
+                () = at(look_again) => {
+                    look_again = None;
+                    list = true;
+                }
                 Some(listed) = self.lists.join_next() => match listed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
-                    Ok(pods) => {
+                    Ok(listed) => {
                         self.list_failures = 0;
-                        self.end_leftovers(pods);
+                        self.end_leftovers(listed);
                     }
                     Err(error) => {
                         let delay = Duration::from_millis(250) * (1 << self.list_failures.min(5));
@@ -256,18 +300,37 @@ impl Manager {
     }
 
     /// Gives a worker to every pod that the runtime has something of.
-    fn end_leftovers(&mut self, pods: Vec<Pod>) {
+    fn end_leftovers(&mut self, listed: Listed) {
         let wanted: Vec<PodUid> = self.files.values().map(|pod| pod_uid(pod)).collect();
-        for pod in pods {
+        for pod in listed.pods {
             let uid = pod_uid(&pod);
             if !wanted.contains(&uid) && !self.workers.contains_key(&uid) {
                 tracing::info!(pod = %pod_key(&pod), %uid, "pod is left over; ending it");
                 self.start(Arc::new(pod), true);
             }
         }
+        self.remove_stray_cgroups(listed.cgroups);
         // A wanted pod whose worker begins now may have something left, too: it asks.
         self.settle();
         self.leftovers_known = true;
+    }
+
+    /// A runtime that was killed while it created a container may finish that after the pod is gone. Cgroups that
+    /// somebody lives in stay.
+    fn remove_stray_cgroups(&self, mut strays: BTreeSet<PodUid>) {
+        strays.retain(|uid| !self.workers.contains_key(uid));
+        if strays.is_empty() {
+            return;
+        }
+        let cgroups = self.node.cgroups.clone();
+        drop(tokio::task::spawn_blocking(move || {
+            for uid in strays {
+                match cgroups.tear_down(&uid) {
+                    Ok(()) => tracing::info!(%uid, "removed the cgroup of a pod that is gone"),
+                    Err(error) => tracing::debug!(%uid, error = chain(&error), "a cgroup of no pod of ours stays"),
+                }
+            }
+        }));
     }
 
     fn settle(&mut self) {

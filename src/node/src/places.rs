@@ -23,9 +23,14 @@ impl Places {
         self.run.join("agent.sock")
     }
 
-    /// What the agent remembers of a pod across its own restart.
+    /// What the agent remembers of pods across its own restart.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.data.join("checkpoints")
+    }
+
+    /// What the agent remembers of one pod.
     pub fn checkpoint(&self, uid: &PodUid) -> PathBuf {
-        self.data.join("checkpoints").join(format!("{uid}.json"))
+        self.checkpoints().join(format!("{uid}.json"))
     }
 
     /// Good manifests, remembered for when a file is broken while the agent is down.

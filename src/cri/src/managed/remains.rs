@@ -108,6 +108,11 @@ async fn remove(config: &ManagedConfig, ids: &BTreeSet<String>) {
     };
     teardown::kill(&of_these, &mut left).await;
     if left.is_empty() {
+        let bundles = teardown::bundles(&config.state);
+        let bundles = bundles
+            .into_iter()
+            .filter(|(id, _)| ids.contains(id.trim_start_matches('.')));
+        teardown::remove_cgroups(&bundles.collect(), &mut left).await;
         for dir in bundle_dirs(config) {
             for path in ids.iter().flat_map(|id| [dir.join(id), dir.join(format!(".{id}"))]) {
                 teardown::unmount_below(&path, &mut left);

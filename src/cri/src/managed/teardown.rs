@@ -65,7 +65,7 @@ pub(super) fn tolerate(result: io::Result<()>, path: &Path, left: &mut Vec<Strin
 }
 
 /// The tasks' directories by id: those of `k8s.io` and of whoever else used this containerd.
-fn bundles(state: &Path) -> BTreeMap<String, PathBuf> {
+pub(super) fn bundles(state: &Path) -> BTreeMap<String, PathBuf> {
     let namespaces = fs::read_dir(state.join("io.containerd.runtime.v2.task"));
     let namespaces = namespaces.into_iter().flatten().flatten();
     let tasks = namespaces
@@ -133,7 +133,7 @@ fn find(is_one: &dyn Fn(&[OsString]) -> bool) -> io::Result<(Vec<Process>, Vec<P
 }
 
 /// Removes the cgroups of containers that the runtime did not get to delete; their parents are the caller's.
-async fn remove_cgroups(bundles: &BTreeMap<String, PathBuf>, left: &mut Vec<String>) {
+pub(super) async fn remove_cgroups(bundles: &BTreeMap<String, PathBuf>, left: &mut Vec<String>) {
     let mounts = fs::read_dir("/sys/fs/cgroup")
         .into_iter()
         .flatten()

@@ -28,7 +28,13 @@ use super::{
     words,
     worker::Message,
 };
-use crate::{cgroup, checkpoint, node::Node, places::Places, probe::action::Target};
+use crate::{
+    cgroup,
+    checkpoint::{self, Checkpoint},
+    node::Node,
+    places::Places,
+    probe::action::Target,
+};
 
 /// At least this long between the end of a `preStop` hook and the kill, as upstream grants.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
@@ -303,6 +309,17 @@ impl Task {
         blocking(move || {
             let reason = "FailedMount";
             let places = &self.node.places;
+            let mark = places.checkpoint(&self.uid);
+            if !mark.exists() {
+                let first = Checkpoint {
+                    key: self.key.clone(),
+                    accepted_at: self.node.clock.now(),
+                    backoffs: BTreeMap::new(),
+                    verdicts: BTreeMap::new(),
+                };
+                let written = checkpoint::write(&mark, &first);
+                written.map_err(|error| Failure::of_io(reason, "writing", &mark, &error))?;
+            }
             let directories = [places.pod(&self.uid), places.pod_logs(&self.key, &self.uid)];
             for directory in directories {
                 let made = fs::create_dir_all(&directory);
@@ -639,21 +656,32 @@ impl Task {
     fn remove_files(&self) -> Vec<String> {
         let places = &self.node.places;
         let logs = places.pod_logs(&self.key, &self.uid);
-        let steps = [
-            volumes::tear_down(places, &self.uid).map_err(|error| (places.pod(&self.uid), error)),
-            remove_log_links(&places.logs.join("containers"), &logs).map_err(|error| (places.logs.clone(), error)),
-            match fs::remove_dir_all(&logs) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err((logs, error)),
-                _ => Ok(()),
-            },
-            checkpoint::remove(&places.checkpoint(&self.uid)).map_err(|error| (places.checkpoint(&self.uid), error)),
-        ];
-        let failed = steps.into_iter().filter_map(std::result::Result::err);
-        let mut problems: Vec<_> = failed
-            .map(|(path, error)| format!("removing {}: {error}", path.display()))
-            .collect();
+        let mut problems = vec![];
+        let mut step = |path: PathBuf, done: io::Result<()>| {
+            problems.extend(done.err().map(|error| format!("removing {}: {error}", path.display())));
+        };
+        let removed_logs = match fs::remove_dir_all(&logs) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        step(
+            places.logs.clone(),
+            remove_log_links(&places.logs.join("containers"), &logs),
+        );
+        step(logs, removed_logs);
+        step(places.pod(&self.uid), volumes::tear_down(places, &self.uid));
         if let Err(error) = self.node.cgroups.tear_down(&self.uid) {
             problems.push(words::chain(&error));
+        }
+        if problems.is_empty() {
+            // Last: as long as it is there, something may be left.
+            let mark = places.checkpoint(&self.uid);
+            let removed = checkpoint::remove(&mark);
+            problems.extend(
+                removed
+                    .err()
+                    .map(|error| format!("removing {}: {error}", mark.display())),
+            );
         }
         problems
     }

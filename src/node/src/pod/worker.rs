@@ -646,6 +646,7 @@ impl Worker {
             return;
         }
         let current = Checkpoint {
+            key: self.key.clone(),
             accepted_at: self.accepted_at,
             backoffs: self.backoffs.clone(),
             verdicts: self.verdicts.remembered(),
