@@ -12,6 +12,7 @@ mod world;
 use std::{
     fs,
     net::{IpAddr, UdpSocket},
+    time::Duration,
 };
 
 use bosun_net::{Cidr, addr, link, neighbour, route};
@@ -125,11 +126,36 @@ fn a_pod_has_its_addresses_and_no_other_and_believes_no_router() {
     assert_eq!(node.namespace.sysctl(&format!("ipv4/conf/{host}/route_localnet")), "0");
     assert_eq!(node.namespace.sysctl("ipv4/ip_forward"), "1");
     assert_eq!(node.namespace.sysctl("ipv6/conf/all/forwarding"), "1");
+    // The gateway answers, if only to whoever asks on the wire.
+    let gateway = std::net::SocketAddrV6::new(
+        "fe80::1".parse().unwrap(),
+        0,
+        0,
+        node.namespace.link(host).unwrap().index,
+    );
+    let listener = node.namespace.run(|| UdpSocket::bind(gateway).unwrap());
+    let mut to = gateway;
+    to.set_port(listener.local_addr().unwrap().port());
+    to.set_scope_id(pod.link("eth0").unwrap().index);
+    let asking = pod.run(|| UdpSocket::bind("[::]:0").unwrap());
+    let moment = Some(Duration::from_millis(100));
+    listener.set_read_timeout(moment).unwrap();
+    asking.set_read_timeout(moment).unwrap();
+    // No one promised that a datagram arrives.
+    eventually("the gateway answers", || {
+        let mut buffer = [0; 8];
+        asking.send_to(b"who", to).unwrap();
+        let Ok((_, from)) = listener.recv_from(&mut buffer) else {
+            return false;
+        };
+        listener.send_to(b"i", from).unwrap();
+        asking.recv(&mut buffer).is_ok()
+    });
     let mut on_host = node.namespace.addresses(host);
     on_host.sort();
     assert_eq!(
         on_host,
-        ["10.88.0.1/32", "fd88::1/128", "fe80::1/64"].map(|a| a.parse::<Cidr>().unwrap()),
+        ["10.88.0.1/32", "fd88::1/128", "fe80::1/128"].map(|a| a.parse::<Cidr>().unwrap()),
         "none of the kernel's choosing"
     );
     let alias = node.namespace.link(host).unwrap().alias.unwrap();

@@ -129,6 +129,12 @@ pub fn get_by_index(index: u32) -> Request {
     Request::plain(Message::GetLink(link))
 }
 
+/// Makes the kernel act at once upon a carrier that has just come, as it does (since 6.8) before it tells of a link. Else
+/// it does so a moment later, and drops what is sent by the link until then.
+pub fn settle(index: u32) -> Request {
+    get_by_index(index)
+}
+
 /// Asks for all links.
 pub fn dump() -> Request {
     let mut link = LinkMessage::default();

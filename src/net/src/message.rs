@@ -1,7 +1,8 @@
 //! Requests to the kernel as values, and their bytes: no I/O.
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage,
 };
 pub use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::{
@@ -27,6 +28,15 @@ impl Request {
         Self {
             message,
             flags: NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL,
+            accepted: &[],
+        }
+    }
+
+    /// Makes a thing beside others of its kind.
+    pub fn append(message: RouteNetlinkMessage) -> Self {
+        Self {
+            message,
+            flags: NLM_F_REQUEST | NLM_F_CREATE | NLM_F_APPEND,
             accepted: &[],
         }
     }

@@ -45,6 +45,17 @@ pub fn to_pod(pod: IpAddr, index: u32, source: Option<IpAddr>) -> Request {
     Request::create(Message::NewRoute(message))
 }
 
+/// On the node: a range lies on a link, as on others beside it. Whoever sends to it names the link.
+pub fn on_link(range: Cidr, index: u32) -> Request {
+    let mut message = unicast(range.family(), range.prefix());
+    message.header.scope = RouteScope::Link;
+    message.attributes = vec![
+        RouteAttribute::Destination(range.address().into()),
+        RouteAttribute::Oif(index),
+    ];
+    Request::append(Message::NewRoute(message))
+}
+
 /// In the pod: everything goes to the gateway, which needs no route of its own to be reached.
 pub fn default(gateway: IpAddr, index: u32) -> Request {
     let mut message = unicast(Family::of(gateway), 0);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   pod's namespace                              node's namespace
-//!   eth0  10.244.1.7/32  fd00::7/128  <------->  bosXXXXXXXXXXXX  10.244.1.1/32  fe80::1/64  fd00::1/128
+//!   eth0  10.244.1.7/32  fd00::7/128  <------->  bosXXXXXXXXXXXX  10.244.1.1/32  fe80::1/128  fd00::1/128
 //!   default via 169.254.1.1, via fe80::1         10.244.1.7 dev bosX…  src 10.244.1.1
 //!   169.254.1.1, fe80::1 -> the host end's MAC   10.244.1.7 -> the pod's MAC   (all permanent)
 //! ```
@@ -127,6 +127,7 @@ impl Wire {
             requests.push(neighbour::permanent(index, gateway, HOST_MAC));
             requests.push(route::default(gateway, index));
         }
+        requests.push(link::settle(index));
         requests
     }
 
@@ -135,13 +136,17 @@ impl Wire {
         let mut requests = Vec::with_capacity(self.addresses.len() * 4);
         for pair in &self.addresses {
             if Family::of(pair.pod) == Family::V6 {
-                let address = Cidr::new(gateway(Family::V6), 64).expect("64 is within an IPv6 address");
-                requests.push(addr::add_link_local(index, address));
+                // The link's range as a route, not as the address's: a router would also answer to that range's anycast
+                // address, whose removal costs DEL another round of waiting in the kernel.
+                let link = Cidr::new(gateway(Family::V6), 64).expect("64 is within an IPv6 address");
+                requests.push(addr::add_link_local(index, Cidr::host(gateway(Family::V6))));
+                requests.push(route::on_link(link.network(), index));
             }
             requests.push(addr::add_link_local(index, Cidr::host(pair.node)));
             requests.push(neighbour::permanent(index, pair.pod, self.pod_mac));
             requests.push(route::to_pod(pair.pod, index, Some(pair.node)));
         }
+        requests.push(link::settle(index));
         requests
     }
 }
@@ -287,6 +292,7 @@ mod tests {
                 "configure link 2",
                 "set neighbour Inet(169.254.1.1) on link 2",
                 "add route 0.0.0.0/0 (default)",
+                "look up link 2",
             ]
         );
         assert_eq!(
@@ -294,7 +300,8 @@ mod tests {
             [
                 "add address 10.0.0.1/32 to link 9",
                 "set neighbour Inet(10.0.0.7) on link 9",
-                "add route 10.0.0.7/32"
+                "add route 10.0.0.7/32",
+                "look up link 9",
             ]
         );
     }
@@ -315,7 +322,7 @@ mod tests {
         }
         let host = described(&wire.host_requests(9)).join("\n");
         for step in [
-            "address fe80::1/64",
+            "address fe80::1/128",
             "address fd00::1/128",
             "route 10.0.0.7/32",
             "route fd00::7/128",
