@@ -3,14 +3,13 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Output, Stdio, id},
+    process::{Stdio, id},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
-use bosun_cri::{CriClient, Runtime};
 use nix::{
     mount::{MsFlags, mount},
     sys::signal::{Signal, kill},
@@ -21,12 +20,13 @@ use tokio::{
     time::timeout,
 };
 
+mod runtime;
+mod user;
+
 use crate::{
-    Footprint, PATIENCE, Pod, PodList, PodView,
-    cgroup::Cgroup,
-    eventually,
+    Footprint, PATIENCE, eventually,
     netns::Netns,
-    proc::{Process, Scope, directories},
+    proc::Scope,
     programs,
     teardown::{PREFIX, sweep, teardown},
 };
@@ -305,238 +305,6 @@ impl Node {
         let text = self.agent_log_text();
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
-    }
-
-    // containerd and its shims
-
-    /// The managed containerd.
-    pub fn containerd(&self) -> anyhow::Result<Process> {
-        let found = self
-            .scope
-            .processes()
-            .into_iter()
-            .find(|process| process.program() == "containerd");
-        found.context("the managed containerd does not run")
-    }
-
-    /// SIGKILL to containerd.
-    pub fn kill_containerd(&self) -> anyhow::Result<()> {
-        kill(self.containerd()?.pid, Signal::SIGKILL).context("killing containerd")
-    }
-
-    /// containerd's own tool, in the namespace of CRI's containers.
-    pub async fn ctr(&self, args: &[&str]) -> anyhow::Result<String> {
-        let socket = self.containerd_socket()?;
-        let connection = ["--address", &socket.to_string_lossy(), "--namespace", "k8s.io"].map(str::to_owned);
-        programs::run(
-            Path::new("ctr"),
-            connection.iter().map(String::as_str).chain(args.iter().copied()),
-        )
-        .await
-    }
-
-    /// Where the managed containerd listens.
-    pub fn containerd_socket(&self) -> anyhow::Result<PathBuf> {
-        let dirs = [self.run_dir(), self.data_dir()];
-        let mut sockets = dirs
-            .iter()
-            .flat_map(|dir| directories(dir))
-            .map(|dir| dir.join("containerd.sock"));
-        sockets
-            .find(|path| path.exists())
-            .context("the managed containerd has no socket yet")
-    }
-
-    /// The main process of a container, as containerd knows it.
-    pub async fn pid_of(&self, container: &str) -> anyhow::Result<Pid> {
-        let tasks = self.ctr(&["tasks", "list"]).await?;
-        let mut rows = tasks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let row = rows.find(|row| row.first() == Some(&container));
-        let pid = row.and_then(|row| row.get(1)?.parse().ok());
-        pid.map(Pid::from_raw)
-            .with_context(|| format!("containerd has no task {container}: {tasks}"))
-    }
-
-    /// The shim that a container's processes are children of.
-    pub async fn shim_of(&self, container: &str) -> anyhow::Result<Pid> {
-        let pid = self.pid_of(container).await?;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let parent = stat
-            .rsplit(')')
-            .next()
-            .and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
-        parent
-            .map(Pid::from_raw)
-            .with_context(|| format!("no parent in {stat:?}"))
-    }
-
-    /// Runs a command in a container; what it printed, if it succeeded.
-    pub async fn exec(&self, container: &str, command: &[&str]) -> anyhow::Result<String> {
-        let client = CriClient::connect(&format!("unix://{}", self.containerd_socket()?.display()))?;
-        let words: Vec<_> = command.iter().map(|word| (*word).to_owned()).collect();
-        let output = client.exec(&container.into(), &words, programs::COMMAND).await?;
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.exit_code == 0,
-            "{command:?} in {container}: exit code {}: {}",
-            output.exit_code,
-            stderr.trim()
-        );
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// The network namespace of a container's pod.
-    pub async fn netns_of(&self, container: &str) -> anyhow::Result<Netns> {
-        Netns::open(Path::new(&format!("/proc/{}/ns/net", self.pid_of(container).await?)))
-    }
-
-    /// The cgroup of a container.
-    pub async fn cgroup_of(&self, container: &str) -> anyhow::Result<Cgroup> {
-        Cgroup::parse(&fs::read_to_string(format!(
-            "/proc/{}/cgroup",
-            self.pid_of(container).await?
-        ))?)
-    }
-
-    // What a user does
-
-    /// Puts a pod's manifest in place, in one step; it replaces an earlier one.
-    pub fn apply(&self, pod: &Pod) -> anyhow::Result<()> {
-        self.write_manifest(&format!("{}.yaml", pod.name()), &pod.text())
-    }
-
-    /// Puts a file in the manifest folder, in one step.
-    pub fn write_manifest(&self, file: &str, text: &str) -> anyhow::Result<()> {
-        let half = self.dir().join(format!(".{file}.new"));
-        fs::write(&half, text)?;
-        fs::rename(&half, self.manifest_dir().join(file)).with_context(|| format!("putting {file} in place"))
-    }
-
-    /// Takes a pod's manifest away.
-    pub fn remove(&self, pod: &str) -> anyhow::Result<()> {
-        let file = self.manifest_dir().join(format!("{pod}.yaml"));
-        fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))
-    }
-
-    /// Takes every manifest away.
-    pub fn remove_all(&self) -> anyhow::Result<()> {
-        for entry in fs::read_dir(self.manifest_dir())? {
-            fs::remove_file(entry?.path())?;
-        }
-        Ok(())
-    }
-
-    /// `bosun pods -o json`.
-    pub async fn pods(&self) -> anyhow::Result<PodList> {
-        PodList::parse(&self.cli("pods", &["-o", "json"]).await?)
-    }
-
-    /// Runs a `bosun` command against this node's agent; what it printed to standard output, if it succeeded.
-    pub async fn cli(&self, command: &str, args: &[&str]) -> anyhow::Result<String> {
-        Ok(String::from_utf8_lossy(&self.ask(command, args).await?.stdout).into_owned())
-    }
-
-    /// As [`Node::cli`], with what it printed to standard error after it.
-    pub async fn cli_words(&self, command: &str, args: &[&str]) -> anyhow::Result<String> {
-        let output = self.ask(command, args).await?;
-        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-    }
-
-    async fn ask(&self, subcommand: &str, args: &[&str]) -> anyhow::Result<Output> {
-        let mut command = Command::new(programs::built("bosun")?);
-        command
-            .args(subcommand.split(' '))
-            .args(args)
-            .arg("--run-dir")
-            .arg(self.run_dir());
-        programs::succeeding(command).await
-    }
-
-    /// Imports an image archive.
-    pub async fn import(&self, archive: &Path) -> anyhow::Result<()> {
-        let mut last = None;
-        let imported = timeout(PATIENCE, async {
-            while let Err(error) = self.cli("images import", &[&archive.to_string_lossy()]).await {
-                last = Some(error);
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        imported
-            .await
-            .with_context(|| format!("importing {}: {last:?}", archive.display()))
-    }
-
-    /// Waits until a pod is as `check` wants it; `check` says what it saw instead.
-    pub async fn until<T>(&self, pod: &str, what: &str, check: impl Fn(PodView<'_>) -> anyhow::Result<T>) -> T {
-        eventually(PATIENCE, &format!("pod {pod}: {what}"), async || {
-            let list = self.pods().await?;
-            let view = list.pod(pod)?;
-            check(view).with_context(|| format!("{:#?}", view.whole().status))
-        })
-        .await
-    }
-
-    /// Waits until a pod is ready; its containers' ids, in order.
-    pub async fn ready(&self, pod: &str) -> Vec<String> {
-        self.until(pod, "ready", |view| {
-            ensure!(view.is_ready(), "not ready");
-            Ok(view.containers().map(|container| container.id().to_owned()).collect())
-        })
-        .await
-    }
-
-    /// Waits until the agent knows no pod of this name.
-    pub async fn gone(&self, pod: &str) {
-        eventually(PATIENCE, &format!("pod {pod} is gone"), async || {
-            let list = self.pods().await?;
-            ensure!(
-                list.pods().all(|view| view.name() != pod),
-                "{:#?}",
-                list.pod(pod)?.whole().status
-            );
-            Ok(())
-        })
-        .await;
-    }
-
-    /// The messages a container wrote, over all its runs, as its log files hold them.
-    pub fn logs(&self, pod: &str, container: &str) -> anyhow::Result<Vec<String>> {
-        let mut files = self.log_files(pod, container)?;
-        files.sort();
-        let mut messages = Vec::new();
-        for file in files {
-            for line in fs::read_to_string(&file)?.lines() {
-                // Time, stream, tag, message.
-                let message = line.splitn(4, ' ').nth(3);
-                messages.push(
-                    message
-                        .with_context(|| format!("{}: not CRI's format: {line:?}", file.display()))?
-                        .into(),
-                );
-            }
-        }
-        Ok(messages)
-    }
-
-    /// A container's log files under `pods/<namespace>_<name>_<uid>/<container>/`.
-    pub fn log_files(&self, pod: &str, container: &str) -> anyhow::Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for dir in fs::read_dir(self.log_dir().join("pods"))?.flatten() {
-            let name = dir.file_name().to_string_lossy().into_owned();
-            let parts: Vec<&str> = name.split('_').collect();
-            if let [_, name, _] = parts.as_slice()
-                && (*name == pod || *name == format!("{pod}-{}", self.options.name))
-            {
-                found.extend(
-                    fs::read_dir(dir.path().join(container))
-                        .into_iter()
-                        .flatten()
-                        .flatten()
-                        .map(|e| e.path()),
-                );
-            }
-        }
-        Ok(found)
     }
 
     // The end
