@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use containerd_client::services::v1::{ListContainersRequest, containers_client::ContainersClient};
+use containerd_client::services::v1::{
+    CreateRequest, DeleteRequest, ListContainersRequest, containers_client::ContainersClient,
+    leases_client::LeasesClient,
+};
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tracing::{debug, info, warn};
@@ -37,9 +40,11 @@ pub(super) async fn sweep(config: &ManagedConfig) {
                 if !left.is_empty() {
                     remove(config, &left).await;
                 }
+                if let Err(status) = collect_garbage(config).await {
+                    debug!(%status, "containerd will collect what nothing refers to later");
+                }
                 return;
             }
-            Ok(found) if found.is_empty() => return,
             Ok(found) => {
                 before = found;
                 looks += 1;
@@ -94,6 +99,27 @@ fn ids_in(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     names.map(|name| name.trim_start_matches('.').to_owned()).collect()
+}
+
+/// Has containerd collect what nothing refers to, such as the snapshot of a container that it was just creating: by
+/// itself it does so only after many changes. It collects when a lease ends, if asked to.
+async fn collect_garbage(config: &ManagedConfig) -> Result<(), Status> {
+    let client = CriClient::connect(&config.endpoint()).map_err(|error| Status::internal(error.to_string()))?;
+    let mut leases = LeasesClient::new(client.channel().clone());
+    let collected = async {
+        let lease = leases
+            .create(in_namespace(CreateRequest::default()))
+            .await?
+            .into_inner()
+            .lease;
+        let id = lease.ok_or_else(|| Status::internal("containerd gave no lease"))?.id;
+        leases
+            .delete(in_namespace(DeleteRequest { id, sync: true }))
+            .await
+            .map(drop)
+    };
+    let collected = timeout(DEADLINE, collected).await;
+    collected.unwrap_or_else(|_| Err(Status::deadline_exceeded("no end of collecting in time")))
 }
 
 async fn remove(config: &ManagedConfig, ids: &BTreeSet<String>) {
