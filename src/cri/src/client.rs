@@ -202,6 +202,13 @@ impl Runtime for CriClient {
         present("Status", "", answer.status)
     }
 
+    async fn sandbox_image(&self) -> Result<Option<String>> {
+        let mut client = self.runtime.clone();
+        let request = v1::StatusRequest { verbose: true };
+        let answer = self.call("Status", "", READ_DEADLINE, client.status(request)).await?;
+        Ok(status::sandbox_image(&answer.info))
+    }
+
     async fn run_sandbox(&self, config: &v1::PodSandboxConfig, handler: &str) -> Result<SandboxId> {
         let mut client = self.runtime.clone();
         let request = v1::RunPodSandboxRequest {

@@ -109,6 +109,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// The runtime's own conditions (`RuntimeReady`, `NetworkReady`).
     async fn status(&self) -> Result<v1::RuntimeStatus>;
 
+    /// The image that the runtime is configured to make sandboxes of; `None` if it doesn't say.
+    async fn sandbox_image(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Creates and starts a sandbox; the CNI plugin runs inside this call. `handler` is empty for the default one.
     async fn run_sandbox(&self, config: &v1::PodSandboxConfig, handler: &str) -> Result<SandboxId>;
 

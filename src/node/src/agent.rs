@@ -237,15 +237,21 @@ async fn keep_sandbox_image(node: Arc<Node>, ready_tx: watch::Sender<Result<(), 
 }
 
 async fn put_sandbox_image(node: &Node) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let image = sandbox_image();
+    let mut image = sandbox_image();
     // By its content: a program of the same version may carry another pause program.
-    let wanted = image.digests()?.image_id;
-    if node
+    let mut wanted = Some(image.digests()?.image_id);
+    if let Some(name) = node
         .runtime
-        .image_status(SANDBOX_IMAGE)
+        .sandbox_image()
         .await?
-        .is_some_and(|present| present.id == wanted)
+        .filter(|name| *name != SANDBOX_IMAGE)
     {
+        // The machine's own runtime makes sandboxes of an image of its choice. Ours stands in for it where there is none.
+        image.name = name;
+        wanted = None;
+    }
+    let present = node.runtime.image_status(&image.name).await?;
+    if present.is_some_and(|present| wanted.is_none_or(|wanted| present.id == wanted)) {
         return Ok(());
     }
     let path = node.places.run.join("sandbox-image.tar");
@@ -254,6 +260,6 @@ async fn put_sandbox_image(node: &Node) -> Result<(), Box<dyn std::error::Error 
     let imported = node.runtime.import_images(&path).await;
     fs::remove_file(&path)?;
     imported?;
-    tracing::info!(image = SANDBOX_IMAGE, "sandbox image imported");
+    tracing::info!(image = image.name, "sandbox image imported");
     Ok(())
 }

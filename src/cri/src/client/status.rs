@@ -1,5 +1,7 @@
 //! From gRPC's status codes, and containerd's words where the code says nothing, to [`ErrorKind`].
 
+use std::collections::HashMap;
+
 use std::{error::Error as _, fmt::Write as _};
 
 use tonic::{Code, Status};
@@ -75,6 +77,34 @@ pub(super) fn is_settling(error: &Error) -> bool {
         "is already in removing state",
     ];
     error.kind == ErrorKind::Failed && SAYS.iter().any(|words| error.message.contains(words))
+}
+
+/// The image sandboxes are made of, as containerd's CRI plugin tells it in its configuration (`sandboxImage` in 1.x; 2.x
+/// has it among the pinned images).
+pub(super) fn sandbox_image<S: std::hash::BuildHasher>(info: &HashMap<String, String, S>) -> Option<String> {
+    let config: serde_json::Value = serde_json::from_str(info.get("config")?).ok()?;
+    let named = ["/sandboxImage", "/pinnedImages/sandbox"]
+        .iter()
+        .find_map(|path| config.pointer(path)?.as_str());
+    named.filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod sandbox_image_tests {
+    use super::*;
+
+    #[test]
+    fn the_sandbox_image_is_read_from_containerds_own_account() {
+        let told = |config: &str| sandbox_image(&HashMap::from([("config".to_owned(), config.to_owned())]));
+        assert_eq!(told(r#"{"sandboxImage":"pause:3.8"}"#).as_deref(), Some("pause:3.8"));
+        assert_eq!(
+            told(r#"{"pinnedImages":{"sandbox":"pause:3.10"}}"#).as_deref(),
+            Some("pause:3.10")
+        );
+        for silent in ["{}", "no JSON", r#"{"sandboxImage":""}"#] {
+            assert_eq!(told(silent), None, "{silent}");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -670,9 +670,12 @@ impl Task {
         );
         step(logs, removed_logs);
         step(places.pod(&self.uid), volumes::tear_down(places, &self.uid));
-        if let Err(error) = self.node.cgroups.tear_down(&self.uid) {
-            problems.push(words::chain(&error));
+        let killed = self.node.cgroups.kill(&self.uid);
+        if let Ok(left @ 1..) = killed {
+            tracing::warn!(left, "killed processes that outlived their containers");
         }
+        let removed = killed.and_then(|_| self.node.cgroups.tear_down(&self.uid));
+        problems.extend(removed.err().map(|error| words::chain(&error)));
         if problems.is_empty() {
             // Last: as long as it is there, something may be left.
             let mark = places.checkpoint(&self.uid);

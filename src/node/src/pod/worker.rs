@@ -208,6 +208,7 @@ impl Worker {
             }
         }
         if matches!(next, Phase::Terminating { .. }) {
+            self.probes.values().for_each(ProbeHandle::stopping);
             // What only preparing waited for no longer matters; the deadline does.
             self.retries.clear();
         }
@@ -574,9 +575,11 @@ impl Worker {
 
     /// Probes run for containers that run, while the pod is wanted.
     fn keep_probes(&mut self) {
-        if self.phase != Phase::Syncing {
-            self.probes.clear();
-            return;
+        match self.phase {
+            Phase::Syncing => {}
+            // Readiness is still asked; it is no use to give up what is being stopped.
+            Phase::Terminating { .. } => return,
+            _ => return self.probes.clear(),
         }
         let spec = self.pod.spec.as_ref();
         let specs = spec
