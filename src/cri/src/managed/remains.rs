@@ -2,7 +2,8 @@
 //! creating or deleting, and their bundles.
 //!
 //! containerd records a container before it starts its shim. So a shim or bundle seen first, of a container that is
-//! not on the list asked for afterwards, is on its way out; seen so twice, some time apart, it is left over.
+//! not on the list asked for afterwards, is on its way out; seen so twice, some time apart, it is left over. A sandbox
+//! that was being created is on the list at first, and goes when it is removed, without its shim: hence several looks.
 
 use std::{
     collections::BTreeSet,
@@ -25,29 +26,34 @@ use crate::{CriClient, client::MAX_MESSAGE, native::in_namespace};
 /// Between two looks: far longer than containerd takes to delete a container.
 const PERIOD: Duration = Duration::from_secs(5);
 
+/// Looks after a start: what it recovered in a state that can't be used is removed within the first few.
+const LOOKS: usize = 6;
+
 /// How often containerd is asked, while it recovers, and how long it may take for an answer.
 const ASKS: usize = 24;
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Removes what is left over, once after a start of containerd.
+/// Removes what is left over after a start of containerd.
 pub(super) async fn sweep(config: &ManagedConfig) {
     let mut before = BTreeSet::new();
     let mut looks = 0;
     for _ in 0..ASKS {
         match left_over(config).await {
-            Ok(found) if looks > 0 => {
+            Ok(found) => {
                 let left: BTreeSet<String> = found.intersection(&before).cloned().collect();
                 if !left.is_empty() {
                     remove(config, &left).await;
                 }
-                if let Err(status) = collect_garbage(config).await {
-                    debug!(%status, "containerd will collect what nothing refers to later");
-                }
-                return;
-            }
-            Ok(found) => {
                 before = found;
                 looks += 1;
+                if (looks == 2 || looks == LOOKS)
+                    && let Err(status) = collect_garbage(config).await
+                {
+                    debug!(%status, "containerd will collect what nothing refers to later");
+                }
+                if looks == LOOKS {
+                    return;
+                }
             }
             Err(status) => debug!(%status, "containerd does not list its containers yet"),
         }
