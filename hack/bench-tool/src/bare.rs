@@ -43,6 +43,8 @@ pub(crate) struct Prepared {
 pub(crate) struct Started {
     /// Before the first call.
     pub(crate) begun: Timestamp,
+    /// When the sandbox ran, with its addresses known.
+    pub(crate) sandbox_at: Timestamp,
     /// When its container's process started, as the runtime has it.
     pub(crate) process_at: Timestamp,
     /// After the last call, which tells that it runs.
@@ -57,7 +59,8 @@ impl Bare {
         let socket = node.containerd_socket()?;
         Ok(Self {
             runtime: CriClient::connect(&format!("unix://{}", socket.display()))?,
-            cgroup_root: node.cgroup_root().to_owned(),
+            // Beside those of the agent, which removes what it does not know.
+            cgroup_root: format!("{}/bare", node.cgroup_root()),
             places: Places {
                 data: node.data_dir(),
                 root: node.root_dir(),
@@ -133,6 +136,7 @@ impl Bare {
         let begun = Timestamp::now();
         let sandbox = self.runtime.run_sandbox(&sandbox_config, "").await?;
         self.runtime.sandbox_status(&sandbox).await?;
+        let sandbox_at = Timestamp::now();
         let id: ContainerId = self
             .runtime
             .create_container(&sandbox, &container, &sandbox_config)
@@ -142,6 +146,7 @@ impl Bare {
         let known_at = Timestamp::now();
         Ok(Started {
             begun,
+            sandbox_at,
             process_at: Timestamp::from_nanosecond(status.started_at.into())?,
             known_at,
             uid,

@@ -1,5 +1,4 @@
-//! From a manifest's change to the agent's action. The pods name a runtime class that nobody has, so that the runtime
-//! refuses them at once and takes no part in what is measured.
+//! From a manifest's change to the agent's action, one change at a time.
 
 use bosun_testkit::Node;
 use jiff::Timestamp;
@@ -12,11 +11,14 @@ use crate::{
 };
 
 /// Pods added, changed and removed.
-const PODS: usize = 40;
+const PODS: usize = 34;
 
 /// What the agent does, in its own words, about a pod that is wanted and one that is not any more.
 const BEGUN: &str = "pod moves on from=Pending";
 const ENDS: &str = "pod moves on from=Syncing";
+/// What comes of it.
+const RUNS: &str = "container started";
+const GONE: &str = "pod is gone";
 
 pub(super) async fn take(row: &mut Row) -> anyhow::Result<()> {
     let (node, mut log) = node().await?;
@@ -46,23 +48,25 @@ pub(super) async fn take(row: &mut Row) -> anyhow::Result<()> {
 
 /// Milliseconds until a pod's worker begins, until it ends the old pod for a changed one, until it ends the pod.
 async fn one(node: &Node, log: &mut AgentLog, name: &str) -> anyhow::Result<[f64; 3]> {
-    let pod = small_pod(name).set("/spec/runtimeClassName", "none".into());
+    let pod = small_pod(name);
     let changed = pod
         .clone()
         .set("/metadata/labels", serde_json::json!({ "version": "2" }));
-    rest().await;
     let begun = Timestamp::now();
     node.apply(&pod)?;
     let added = milliseconds(begun, nth(log, BEGUN, name, 1).await?);
+    nth(log, RUNS, name, 1).await?;
     rest().await;
     let begun = Timestamp::now();
     node.apply(&changed)?;
     let replaced = milliseconds(begun, nth(log, ENDS, name, 1).await?);
-    nth(log, BEGUN, name, 2).await?;
+    nth(log, RUNS, name, 2).await?;
     rest().await;
     let begun = Timestamp::now();
     node.remove(name)?;
     let removed = milliseconds(begun, nth(log, ENDS, name, 2).await?);
+    nth(log, GONE, name, 2).await?;
+    rest().await;
     Ok([added, replaced, removed])
 }
 

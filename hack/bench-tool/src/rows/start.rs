@@ -18,6 +18,8 @@ struct Sample {
     process: f64,
     /// Until the caller knew.
     known: f64,
+    /// Of which until the caller knew that the sandbox ran.
+    sandbox: f64,
 }
 
 /// Where the agent's time went.
@@ -25,8 +27,6 @@ struct Sample {
 struct Stages {
     acted: Vec<f64>,
     sandbox: Vec<f64>,
-    container: Vec<f64>,
-    total: Vec<f64>,
 }
 
 pub(super) async fn take(row: &mut Row, settings: &Settings) -> anyhow::Result<()> {
@@ -72,24 +72,28 @@ pub(super) async fn take(row: &mut Row, settings: &Settings) -> anyhow::Result<(
         None,
     );
     row.figure(
-        "  from the file to the pod's worker",
-        median(&stages.acted[1..]),
-        "ms",
-        None,
-    );
-    row.figure(
         "  from the worker on, beyond bare",
         median(&rest_of) - median(&calls),
         "ms",
         None,
     );
-    row.figure("  stage sandbox", median(&stages.sandbox[1..]), "ms", None);
-    row.figure("  stage container", median(&stages.container[1..]), "ms", None);
-    row.figure("  stages in all", median(&stages.total[1..]), "ms", None);
     row.figure("agent, 90th percentile", quantile(&agent, 0.9), "ms", None);
     row.figure("bare, 90th percentile", quantile(&calls, 0.9), "ms", None);
     let series = vec![Series::new("agent", agent), Series::new("bare CRI calls", calls)];
     row.panel("to known running", "ms", None, series);
+    let container = |samples: &[Sample]| of(samples, |s| s.known - s.sandbox);
+    let parts = [
+        ("agent: file to worker", stages.acted[1..].to_vec()),
+        ("agent: sandbox", stages.sandbox[1..].to_vec()),
+        ("bare: sandbox", of(&theirs, |s| s.sandbox)),
+        ("agent: container", container(&ours)),
+        ("bare: container", container(&theirs)),
+    ];
+    let parts = parts.map(|(name, samples)| Series::new(name, samples));
+    for part in &parts {
+        row.figure(&format!("  {}", part.name), median(&part.samples), "ms", None);
+    }
+    row.panel("in parts", "ms", None, parts.into());
     row.panel(
         "agent beyond bare",
         "ms",
@@ -106,6 +110,7 @@ async fn by_bare_calls(bare: &Bare, round: usize) -> anyhow::Result<Sample> {
     bare.remove(&started).await?;
     Ok(Sample {
         process: milliseconds(started.begun, started.process_at),
+        sandbox: milliseconds(started.begun, started.sandbox_at),
         known: milliseconds(started.begun, started.known_at),
     })
 }
@@ -127,16 +132,16 @@ async fn by_agent(
     let started_at = bare.runtime().container_status(&id).await?.started_at;
     let acted = log.wait_for("pod moves on", &name).await?;
     stages.acted.push(milliseconds(begun, acted.at));
+    let sandbox = log.wait_for("sandbox runs", &name).await?;
     let list = node.pods().await?;
     let told = list.pod(&name)?.stages()?;
     let stage = |name: &str| told.get(name).copied().unwrap_or_default();
     stages.sandbox.push(stage("sandbox"));
-    stages.container.push(stage("container main"));
-    stages.total.push(stage("total"));
     node.remove(&name)?;
     log.wait_for("pod is gone", &name).await?;
     Ok(Sample {
         process: milliseconds(begun, Timestamp::from_nanosecond(started_at.into())?),
         known: milliseconds(begun, known.at),
+        sandbox: milliseconds(begun, sandbox.at),
     })
 }

@@ -20,7 +20,8 @@ use tokio::{
 
 use super::files::is_ignored;
 
-/// Events this close together are one change: an editor's save is several.
+/// Events this close together are one change: an editor's save is several. Not waited for when a file was moved to its
+/// place whole, as writers do that want it seen at once.
 const SETTLE: Duration = Duration::from_millis(10);
 /// A change is acted upon after this long, even if more events keep coming.
 const AT_MOST: Duration = Duration::from_millis(50);
@@ -38,11 +39,26 @@ pub(super) struct Change {
     pub(super) lost: bool,
     /// The directory came, went, or is another: watch anew.
     pub(super) moved: bool,
+    /// Those of the names that were moved here and stayed: whole, whoever wrote them.
+    whole: BTreeSet<OsString>,
 }
 
 impl Change {
     fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether nothing can follow that belongs to it.
+    fn is_settled(&self) -> bool {
+        let Self {
+            names,
+            created,
+            links,
+            lost,
+            moved,
+            whole,
+        } = self;
+        created.is_empty() && !links && !lost && !moved && names == whole
     }
 }
 
@@ -150,7 +166,9 @@ impl Watch {
             self.read(&mut change).await?;
         }
         let latest = Instant::now() + AT_MOST;
-        while let Ok(Ok(read)) = timeout_at(latest, timeout(SETTLE, self.read(&mut change))).await {
+        while !change.is_settled()
+            && let Ok(Ok(read)) = timeout_at(latest, timeout(SETTLE, self.read(&mut change))).await
+        {
             read?;
         }
         Ok(change)
@@ -193,6 +211,11 @@ impl Watch {
                     change.created.insert(name);
                 }
                 Some(name) => {
+                    if mask.contains(AddWatchFlags::IN_MOVED_TO) {
+                        change.whole.insert(name.clone());
+                    } else {
+                        change.whole.remove(&name);
+                    }
                     change.names.insert(name);
                 }
             }
@@ -227,4 +250,47 @@ fn nearer(dir: &Path, reached: &Path) -> PathBuf {
     rest.components()
         .next()
         .map_or_else(|| dir.to_owned(), |step| reached.join(step))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What the watch tells of what `act` does, and how long it waited for more by a clock that only waiting moves.
+    async fn after(act: impl FnOnce(&Path)) -> (Change, Duration) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("manifests");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("old.yaml"), "").unwrap();
+        fs::write(temp.path().join("new"), "").unwrap();
+        let mut watch = Watch::open(&dir).unwrap();
+        act(&dir);
+        let begun = Instant::now();
+        let change = watch.changed().await.unwrap();
+        (change, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_moved_to_its_place_whole_is_told_at_once() {
+        let (change, waited) = after(|dir| fs::rename(dir.join("../new"), dir.join("old.yaml")).unwrap()).await;
+        assert_eq!(change.names, ["old.yaml".into()].into());
+        assert_eq!(waited, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_be_an_editors_first_step_is_waited_for() {
+        // The file goes out of the way first, and the new one is written in its place.
+        let (change, waited) = after(|dir| fs::rename(dir.join("old.yaml"), dir.join("old.yaml~")).unwrap()).await;
+        assert_eq!(change.names, ["old.yaml".into()].into());
+        assert!(waited >= SETTLE, "{waited:?}");
+        let (change, waited) = after(|dir| {
+            fs::rename(dir.join("../new"), dir.join("new.yaml")).unwrap();
+            fs::write(dir.join("written.yaml"), "x").unwrap();
+        })
+        .await;
+        assert_eq!(change.names, ["new.yaml".into(), "written.yaml".into()].into());
+        assert!(waited >= SETTLE, "{waited:?}");
+    }
 }
