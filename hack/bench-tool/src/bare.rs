@@ -1,6 +1,6 @@
 //! The CRI calls of a pod start, made bare: what no agent can do without.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, anyhow};
 use bosun_api::{ContainerId, PodUid, SandboxId, core::Pod, manifest};
@@ -113,6 +113,7 @@ impl Bare {
                 ..EnvContext::default()
             },
             volumes: &VolumeSources::new(),
+            sub_paths: &BTreeMap::new(),
             hosts_file: Some(&hosts),
             termination_message: &last_words,
             resources: cgroup::container_resources(pod, container, 1 << 32),

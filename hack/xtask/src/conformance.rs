@@ -96,6 +96,7 @@ mod tests {
             binary: binary.into(),
             name: name.into(),
             passed,
+            flaky: false,
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Verdict {
     failed: usize,
     /// Listed tests that failed, as they should.
     expected: usize,
+    /// Tests that passed, but not on the first try: each is a fault, of the product or of the test.
+    flaky: Vec<String>,
     /// One sentence for each thing that is wrong.
     complaints: Vec<String>,
 }
@@ -41,6 +43,9 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for test in &self.flaky {
+            writeln!(f, "flaky, find out why: {test}")?;
+        }
         for complaint in &self.complaints {
             writeln!(f, "{complaint}")?;
         }
@@ -112,7 +117,9 @@ pub(crate) fn judge(red: &BTreeSet<Red>, results: &[TestResult], tier: Option<u8
         }
     }
     let passed = results.iter().filter(|r| r.passed).count();
+    let flaky = results.iter().filter(|r| r.passed && r.flaky);
     Verdict {
+        flaky: flaky.map(|r| format!("{} {}", r.binary, r.name)).collect(),
         passed,
         failed: results.len() - passed,
         expected,
@@ -129,11 +136,26 @@ mod tests {
             binary: binary.into(),
             name: name.into(),
             passed,
+            flaky: false,
         }
     }
 
     fn listed(text: &str) -> BTreeSet<Red> {
         parse(text).expect("a good list")
+    }
+
+    #[test]
+    fn a_test_that_passes_only_the_second_time_is_named() {
+        let run = [TestResult {
+            flaky: true,
+            ..result("t::containerd", "c", true)
+        }];
+        let verdict = judge(&BTreeSet::new(), &run, None);
+        assert!(verdict.is_good(), "{verdict}");
+        assert_eq!(
+            verdict.to_string(),
+            "flaky, find out why: t::containerd c\n1 passed, 0 failed\n"
+        );
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(crate) struct TestResult {
     pub(crate) name: String,
     /// Passed, on whichever try.
     pub(crate) passed: bool,
+    /// Passed, but not on the first try.
+    pub(crate) flaky: bool,
 }
 
 impl TestResult {
@@ -53,11 +55,11 @@ pub(crate) fn parse(xml: &str) -> anyhow::Result<Vec<TestResult>> {
             Event::Empty(tag) if tag.name().as_ref() == "testcase" => results.push(test_case(&tag)?),
             Event::Start(tag) if tag.name().as_ref() == "testcase" => open = Some(test_case(&tag)?),
             Event::End(tag) if tag.name().as_ref() == "testcase" => results.extend(open.take()),
-            Event::Start(tag) | Event::Empty(tag) => {
-                if let (Some(test), "failure" | "error") = (&mut open, tag.name().as_ref()) {
-                    test.passed = false;
-                }
-            }
+            Event::Start(tag) | Event::Empty(tag) => match (&mut open, tag.name().as_ref()) {
+                (Some(test), "failure" | "error") => test.passed = false,
+                (Some(test), "flakyFailure" | "flakyError") => test.flaky = true,
+                _ => {}
+            },
             Event::Eof => break,
             _ => {}
         }
@@ -84,6 +86,7 @@ fn test_case(tag: &BytesStart<'_>) -> anyhow::Result<TestResult> {
         binary: take("classname")?,
         name: take("name")?,
         passed: true,
+        flaky: false,
     })
 }
 
