@@ -598,7 +598,9 @@ impl Worker {
             let Some(spec) = specs.get(container.name.as_str()) else {
                 continue;
             };
-            if self.probes.contains_key(&container.id) {
+            // It counts as started, and is probed, once its `postStart` hook is done.
+            let starting = self.busy.contains(&JobKey::Start(container.name.clone()));
+            if starting || self.probes.contains_key(&container.id) {
                 continue;
             }
             let target = ProbeTarget {

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bosun_api::core::{Container, Pod, PodSpec};
+use bosun_api::core::{Container, ExecAction, Lifecycle, LifecycleHandler, Pod, PodSpec};
 use bosun_cri::{
     ErrorKind, FakeRuntime,
-    fake::{Fault, Script},
+    fake::{ExecReply, Fault, Script},
     v1,
 };
 use jiff::Timestamp;
@@ -234,6 +234,30 @@ async fn a_pod_starts_is_restarted_at_once_and_leaves_nothing() {
     world.unwant(&web).await;
     world.nothing_is_left("u1").await;
     assert_eq!(world.calls("RunPodSandbox"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_is_ready_once_its_post_start_hook_is_done() {
+    let world = World::new().await;
+    world.runtime.on_exec(|_, _| ExecReply {
+        after: Duration::from_secs(5),
+        output: bosun_cri::ExecOutput::default(),
+    });
+    let mut web = pod("web", "u1", "Always");
+    web.spec.as_mut().unwrap().containers[0].lifecycle = Some(Lifecycle {
+        post_start: Some(LifecycleHandler {
+            exec: Some(ExecAction {
+                command: Some(vec!["warm-up".into()]),
+            }),
+            ..LifecycleHandler::default()
+        }),
+        ..Lifecycle::default()
+    });
+    world.want(&web).await;
+    world.until_told("u1", "Running web:running/0").await;
+    let before = tokio::time::Instant::now();
+    world.until_told("u1", "Running web:ready/0").await;
+    assert!(before.elapsed() >= Duration::from_secs(4), "{:?}", before.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
