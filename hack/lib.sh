@@ -4,6 +4,9 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 1
 
+# Set below `cargo test`: some build scripts (ring's) compile everything anew when they change.
+unset CARGO_MANIFEST_DIR CARGO_MANIFEST_PATH "${!CARGO_PKG_@}"
+
 # One sentence that says what is wrong and what to do, then the end.
 fail() {
     printf 'error: %s\n' "$*" >&2
