@@ -9,11 +9,11 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use containerd_client::services::v1::{
-    CreateRequest, DeleteRequest, ListContainersRequest, containers_client::ContainersClient,
+    CreateRequest, DeleteRequest, Lease, ListContainersRequest, ListRequest, containers_client::ContainersClient,
     leases_client::LeasesClient,
 };
 use tokio::time::{sleep, timeout};
@@ -112,7 +112,21 @@ fn ids_in(dir: &Path) -> Vec<String> {
 async fn collect_garbage(config: &ManagedConfig) -> Result<(), Status> {
     let client = CriClient::connect(&config.endpoint()).map_err(|error| Status::internal(error.to_string()))?;
     let mut leases = LeasesClient::new(client.channel().clone());
+    let started = fs::metadata(config.config_file()).and_then(|file| file.modified()).ok();
     let collected = async {
+        // A call that was cut off still claims, for a day, what it was creating.
+        let all = leases
+            .list(in_namespace(ListRequest { filters: vec![] }))
+            .await?
+            .into_inner()
+            .leases;
+        for lease in all.into_iter().filter(|lease| is_stale(lease, started)) {
+            let end = DeleteRequest {
+                id: lease.id,
+                sync: false,
+            };
+            leases.delete(in_namespace(end)).await?;
+        }
         let lease = leases
             .create(in_namespace(CreateRequest::default()))
             .await?
@@ -126,6 +140,14 @@ async fn collect_garbage(config: &ManagedConfig) -> Result<(), Status> {
     };
     let collected = timeout(DEADLINE, collected).await;
     collected.unwrap_or_else(|_| Err(Status::deadline_exceeded("no end of collecting in time")))
+}
+
+/// Whether a lease is of a containerd before the one that was started then: its configuration is written right before
+/// each start. An import of ours lives on with its own process.
+fn is_stale(lease: &Lease, started: Option<SystemTime>) -> bool {
+    let created = lease.created_at.and_then(|created| SystemTime::try_from(created).ok());
+    let before = created.zip(started).is_some_and(|(created, started)| created < started);
+    before && !lease.id.starts_with("bosun-import-")
 }
 
 async fn remove(config: &ManagedConfig, ids: &BTreeSet<String>) {
@@ -160,6 +182,25 @@ async fn remove(config: &ManagedConfig, ids: &BTreeSet<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lease_is_stale_that_was_made_before_containerd_started_and_is_no_import_of_ours() {
+        let started = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(100));
+        let lease = |id: &str, seconds| Lease {
+            id: id.into(),
+            created_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            ..Lease::default()
+        };
+        for (lease, stale) in [
+            (lease("1-abc", 99), true),
+            (lease("1-abc", 101), false),
+            (lease("bosun-import-1", 99), false),
+            (Lease::default(), false),
+        ] {
+            assert_eq!(is_stale(&lease, started), stale, "{lease:?}");
+        }
+        assert!(!is_stale(&lease("1-abc", 99), None), "nobody knows when it started");
+    }
 
     #[test]
     fn a_bundle_that_is_being_deleted_bears_its_id_after_a_dot() {
