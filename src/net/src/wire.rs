@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   pod's namespace                              node's namespace
-//!   eth0  10.244.1.7/32  fd00::7/128  <------->  bosXXXXXXXXXXXX  10.244.1.1/32  fe80::1/128  fd00::1/128
+//!   eth0  10.244.1.7/32  fd00::7/128  <------->  bos + 12 digits  10.244.1.1/32  fe80::1/128  fd00::1/128
 //!   default via 169.254.1.1, via fe80::1         10.244.1.7 dev bosX…  src 10.244.1.1
 //!   169.254.1.1, fe80::1 -> the host end's MAC   10.244.1.7 -> the pod's MAC   (all permanent)
 //! ```
