@@ -1,7 +1,7 @@
 //! [`CriClient`]: the CRI v1 services of a runtime on this machine, over its Unix socket.
 //!
 //! A call fails with a typed error within its deadline and the caller decides: nothing here is tried again, but for a
-//! removal that containerd refuses while it has yet to take note of an exit. The connection is made when first used
+//! stop or removal that containerd refuses while it has yet to take note of an exit. The connection is made when first used
 //! and made again after it broke, so a client may exist before its runtime does.
 
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
@@ -128,31 +128,18 @@ fn gone_is_fine(result: Result<()>) -> Result<()> {
     }
 }
 
-/// A removal that waits for the runtime to note an exit: until then it refuses to remove what is no more.
-struct Settling {
-    deadline: Instant,
-    wait: Duration,
-}
-
-impl Default for Settling {
-    fn default() -> Self {
-        Self {
-            deadline: Instant::now() + SETTLE_DEADLINE,
-            wait: Duration::from_millis(4),
+/// A stop or removal, called again while the runtime has yet to note an exit: until then it refuses what is done soon.
+async fn settled<F: Future<Output = Result<()>>>(call: impl Fn() -> F + Send) -> Result<()> {
+    let deadline = Instant::now() + SETTLE_DEADLINE;
+    let mut wait = Duration::from_millis(4);
+    loop {
+        match call().await {
+            Err(error) if status::is_settling(&error) && Instant::now() < deadline => {
+                sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_millis(100));
+            }
+            other => return gone_is_fine(other),
         }
-    }
-}
-
-impl Settling {
-    /// Whether to call again, now.
-    async fn again(&mut self, removed: &Result<()>) -> bool {
-        let settling = matches!(removed, Err(error) if status::is_settling(error));
-        if !settling || Instant::now() >= self.deadline {
-            return false;
-        }
-        sleep(self.wait).await;
-        self.wait = (self.wait * 2).min(Duration::from_millis(100));
-        true
     }
 }
 
@@ -223,34 +210,29 @@ impl Runtime for CriClient {
     }
 
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
-        let mut client = self.runtime.clone();
-        let request = v1::StopPodSandboxRequest {
-            pod_sandbox_id: id.to_string(),
-        };
-        let answer = client.stop_pod_sandbox(request);
-        gone_is_fine(
+        settled(|| async {
+            let mut client = self.runtime.clone();
+            let answer = client.stop_pod_sandbox(v1::StopPodSandboxRequest {
+                pod_sandbox_id: id.to_string(),
+            });
             self.call("StopPodSandbox", id.as_str(), REMOVE_DEADLINE, answer)
                 .await
-                .map(drop),
-        )
+                .map(drop)
+        })
+        .await
     }
 
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
-        let mut settling = Settling::default();
-        loop {
+        settled(|| async {
             let mut client = self.runtime.clone();
-            let request = v1::RemovePodSandboxRequest {
+            let answer = client.remove_pod_sandbox(v1::RemovePodSandboxRequest {
                 pod_sandbox_id: id.to_string(),
-            };
-            let answer = client.remove_pod_sandbox(request);
-            let removed = self
-                .call("RemovePodSandbox", id.as_str(), REMOVE_DEADLINE, answer)
+            });
+            self.call("RemovePodSandbox", id.as_str(), REMOVE_DEADLINE, answer)
                 .await
-                .map(drop);
-            if !settling.again(&removed).await {
-                return gone_is_fine(removed);
-            }
-        }
+                .map(drop)
+        })
+        .await
     }
 
     async fn sandbox_status(&self, id: &SandboxId) -> Result<v1::PodSandboxStatus> {
@@ -304,35 +286,31 @@ impl Runtime for CriClient {
     }
 
     async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {
-        let mut client = self.runtime.clone();
-        let timeout = whole_seconds(grace);
-        let answer = client.stop_container(v1::StopContainerRequest {
-            container_id: id.to_string(),
-            timeout,
-        });
         let deadline = grace.saturating_add(STOP_SLACK);
-        gone_is_fine(
+        settled(|| async {
+            let mut client = self.runtime.clone();
+            let answer = client.stop_container(v1::StopContainerRequest {
+                container_id: id.to_string(),
+                timeout: whole_seconds(grace),
+            });
             self.call("StopContainer", id.as_str(), deadline, answer)
                 .await
-                .map(drop),
-        )
+                .map(drop)
+        })
+        .await
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<()> {
-        let mut settling = Settling::default();
-        loop {
+        settled(|| async {
             let mut client = self.runtime.clone();
             let answer = client.remove_container(v1::RemoveContainerRequest {
                 container_id: id.to_string(),
             });
-            let removed = self
-                .call("RemoveContainer", id.as_str(), REMOVE_DEADLINE, answer)
+            self.call("RemoveContainer", id.as_str(), REMOVE_DEADLINE, answer)
                 .await
-                .map(drop);
-            if !settling.again(&removed).await {
-                return gone_is_fine(removed);
-            }
-        }
+                .map(drop)
+        })
+        .await
     }
 
     async fn container_status(&self, id: &ContainerId) -> Result<v1::ContainerStatus> {

@@ -67,14 +67,15 @@ fn said(message: &str) -> ErrorKind {
     }
 }
 
-/// Whether containerd refuses a removal only for a moment: it has yet to note an exit, or is at work on an earlier call
-/// for the same object.
+/// Whether containerd refuses a stop or a removal only for a moment: it has yet to note an exit, its kill met a shim that
+/// was just ending, or it is at work on an earlier call for the same object.
 pub(super) fn is_settling(error: &Error) -> bool {
-    const SAYS: [&str; 4] = [
+    const SAYS: [&str; 5] = [
         "container is still running",
         "is not fully stopped",
         "is in starting state",
         "is already in removing state",
+        ": ttrpc: closed",
     ];
     error.kind == ErrorKind::Failed && SAYS.iter().any(|words| error.message.contains(words))
 }
@@ -157,6 +158,25 @@ mod tests {
             let error = error("Call", "object", "unix:///r.sock", &Status::new(code, message));
             assert_eq!(error.kind, kind, "{code:?} {message}");
             assert!(error.to_string().ends_with(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_passes_by_itself_is_told_from_one_that_stays() {
+        let table = [
+            (
+                "cannot remove container \"x\": container is still running, it must be stopped first",
+                true,
+            ),
+            (
+                "failed to forcibly stop sandbox \"x\": failed to kill container \"y\": ttrpc: closed: unknown",
+                true,
+            ),
+            ("failed to destroy network for sandbox \"x\"", false),
+        ];
+        for (message, settling) in table {
+            let error = error("RemovePodSandbox", "x", "unix:///r.sock", &Status::unknown(message));
+            assert_eq!(is_settling(&error), settling, "{message}");
         }
     }
 

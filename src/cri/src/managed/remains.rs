@@ -1,9 +1,11 @@
 //! What a containerd that was killed leaves and the next one does not see: shims of containers that it was just
-//! creating or deleting, and their bundles.
+//! creating or deleting, their bundles, and network namespaces of sandboxes that it was just making.
 //!
 //! containerd records a container before it starts its shim. So a shim or bundle seen first, of a container that is
 //! not on the list asked for afterwards, is on its way out; seen so twice, some time apart, it is left over. A sandbox
 //! that was being created is on the list at first, and goes when it is removed, without its shim: hence several looks.
+//! A sandbox's namespace comes before its record: one that no record names is left over if it is older than this
+//! containerd.
 
 use std::{
     collections::BTreeSet,
@@ -40,11 +42,12 @@ pub(super) async fn sweep(config: &ManagedConfig) {
     for _ in 0..ASKS {
         match left_over(config).await {
             Ok(found) => {
-                let left: BTreeSet<String> = found.intersection(&before).cloned().collect();
+                let left: BTreeSet<String> = found.ids.intersection(&before).cloned().collect();
                 if !left.is_empty() {
                     remove(config, &left).await;
                 }
-                before = found;
+                remove_namespaces(&found.namespaces);
+                before = found.ids;
                 looks += 1;
                 if (looks == 2 || looks == LOOKS)
                     && let Err(status) = collect_garbage(config).await
@@ -61,11 +64,22 @@ pub(super) async fn sweep(config: &ManagedConfig) {
     }
 }
 
-/// Ids of which there is a shim or a bundle, and no container.
-async fn left_over(config: &ManagedConfig) -> Result<BTreeSet<String>, Status> {
-    let mut seen = shims(&config.socket);
-    seen.extend(bundle_dirs(config).iter().flat_map(|dir| ids_in(dir)));
-    if seen.is_empty() {
+/// What is there without a container.
+#[derive(Default)]
+struct LeftOver {
+    /// Of shims and bundles.
+    ids: BTreeSet<String>,
+    /// Where network namespaces are mounted that were made before this containerd started.
+    namespaces: BTreeSet<PathBuf>,
+}
+
+async fn left_over(config: &ManagedConfig) -> Result<LeftOver, Status> {
+    let mut seen = LeftOver {
+        ids: shims(&config.socket),
+        namespaces: old_namespaces(config),
+    };
+    seen.ids.extend(bundle_dirs(config).iter().flat_map(|dir| ids_in(dir)));
+    if seen.ids.is_empty() && seen.namespaces.is_empty() {
         return Ok(seen);
     }
     let client = CriClient::connect(&config.endpoint()).map_err(|error| Status::internal(error.to_string()))?;
@@ -74,9 +88,53 @@ async fn left_over(config: &ManagedConfig) -> Result<BTreeSet<String>, Status> {
     let answer = timeout(DEADLINE, answer).await;
     let answer = answer.map_err(|_| Status::deadline_exceeded("no list of containers from containerd in time"))??;
     for container in answer.into_inner().containers {
-        seen.remove(&container.id);
+        seen.ids.remove(&container.id);
+        let spec = container.spec.map(|spec| spec.value).unwrap_or_default();
+        for path in network_namespaces(&spec) {
+            seen.namespaces.remove(&path);
+        }
     }
     Ok(seen)
+}
+
+/// Where the network namespaces are mounted that an earlier containerd made, in use or not.
+fn old_namespaces(config: &ManagedConfig) -> BTreeSet<PathBuf> {
+    let started = started(config);
+    let entries = fs::read_dir(config.state.join("io.containerd.grpc.v1.cri/netns"));
+    let entries = entries.into_iter().flatten().flatten();
+    let old = entries.filter(|entry| {
+        let made = entry.metadata().and_then(|namespace| namespace.modified()).ok();
+        made.zip(started).is_some_and(|(made, started)| made < started)
+    });
+    old.map(|entry| entry.path()).collect()
+}
+
+/// The network namespaces that an OCI configuration names.
+fn network_namespaces(spec: &[u8]) -> Vec<PathBuf> {
+    let spec: serde_json::Value = serde_json::from_slice(spec).unwrap_or_default();
+    let namespaces = spec.pointer("/linux/namespaces").and_then(|all| all.as_array());
+    let of_networks = namespaces.into_iter().flatten().filter(|one| one["type"] == "network");
+    of_networks
+        .filter_map(|one| one["path"].as_str().map(PathBuf::from))
+        .collect()
+}
+
+/// Takes the namespaces' last mounts away, with which they and their links go; their addresses are then free.
+fn remove_namespaces(paths: &BTreeSet<PathBuf>) {
+    let mut left = Vec::new();
+    for path in paths {
+        info!(path = %path.display(), "removing a network namespace that a killed containerd left");
+        teardown::unmount_below(path, &mut left);
+        teardown::tolerate(fs::remove_file(path), path, &mut left);
+    }
+    if !left.is_empty() {
+        warn!(?left, "some of what a killed containerd left could not be removed");
+    }
+}
+
+/// When this containerd was started: its configuration is written right before.
+fn started(config: &ManagedConfig) -> Option<SystemTime> {
+    fs::metadata(config.config_file()).and_then(|file| file.modified()).ok()
 }
 
 /// The containers that shims of this socket were started for.
@@ -112,7 +170,7 @@ fn ids_in(dir: &Path) -> Vec<String> {
 async fn collect_garbage(config: &ManagedConfig) -> Result<(), Status> {
     let client = CriClient::connect(&config.endpoint()).map_err(|error| Status::internal(error.to_string()))?;
     let mut leases = LeasesClient::new(client.channel().clone());
-    let started = fs::metadata(config.config_file()).and_then(|file| file.modified()).ok();
+    let started = started(config);
     let collected = async {
         // A call that was cut off still claims, for a day, what it was creating.
         let all = leases
@@ -142,8 +200,8 @@ async fn collect_garbage(config: &ManagedConfig) -> Result<(), Status> {
     collected.unwrap_or_else(|_| Err(Status::deadline_exceeded("no end of collecting in time")))
 }
 
-/// Whether a lease is of a containerd before the one that was started then: its configuration is written right before
-/// each start. An import of ours lives on with its own process.
+/// Whether a lease is of a containerd before the one that was started then. An import of ours lives on with its own
+/// process.
 fn is_stale(lease: &Lease, started: Option<SystemTime>) -> bool {
     let created = lease.created_at.and_then(|created| SystemTime::try_from(created).ok());
     let before = created.zip(started).is_some_and(|(created, started)| created < started);
@@ -200,6 +258,17 @@ mod tests {
             assert_eq!(is_stale(&lease, started), stale, "{lease:?}");
         }
         assert!(!is_stale(&lease("1-abc", 99), None), "nobody knows when it started");
+    }
+
+    #[test]
+    fn the_network_namespaces_of_a_container_are_those_its_configuration_names() {
+        let spec = br#"{"linux": {"namespaces": [
+            {"type": "pid"}, {"type": "network", "path": "/run/netns/cni-1"}, {"type": "ipc", "path": "/proc/1/ns/ipc"}
+        ]}}"#;
+        assert_eq!(network_namespaces(spec), [PathBuf::from("/run/netns/cni-1")]);
+        for none in [&b""[..], b"{}", br#"{"linux": {"namespaces": [{"type": "network"}]}}"#] {
+            assert!(network_namespaces(none).is_empty());
+        }
     }
 
     #[test]
