@@ -79,12 +79,26 @@ const ROOMS: &[Room] = &[
         uses: Only(&[]),
     },
     Room {
+        name: "bosun-schema",
+        uses: Only(&[]),
+    },
+    Room {
+        name: "bosun-kinds",
+        uses: Only(&[]),
+    },
+    Room {
         name: "bosun-store",
         uses: Only(&[]),
     },
     Room {
         name: "bosun-apiserver",
-        uses: Only(&["bosun-store", "bosun-streaming", "bosun-pki"]),
+        uses: Only(&[
+            "bosun-store",
+            "bosun-streaming",
+            "bosun-pki",
+            "bosun-schema",
+            "bosun-kinds",
+        ]),
     },
     Room {
         name: "bosun-scheduler",
