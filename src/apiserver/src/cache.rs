@@ -93,7 +93,7 @@ pub struct Listing {
     /// The revision at which this was so.
     pub revision: Revision,
     /// In the order of their keys.
-    pub entries: Vec<Arc<Entry>>,
+    pub entries: Arc<[Arc<Entry>]>,
     /// Whether the limit cut it off.
     pub more: bool,
     /// How many there are beyond the limit, selected or not.
@@ -142,6 +142,11 @@ impl Cache {
     /// Where its objects are stored.
     pub fn prefix(&self) -> &Arc<str> {
         &self.prefix
+    }
+
+    /// The place of a field among those that are kept.
+    pub fn field(&self, path: &str) -> Option<usize> {
+        self.fields.place(path)
     }
 
     /// The store's key of an object.
@@ -212,7 +217,7 @@ impl Cache {
         if everything {
             return Listing {
                 revision,
-                entries: state.objects().values().cloned().collect(),
+                entries: state.everything(),
                 more: false,
                 remaining: 0,
             };
@@ -247,6 +252,9 @@ impl Cache {
         let state = self.state.read();
         let (initial, missed, revision) = match options.from {
             None => {
+                let entries = if selection.is_everything() {
+                    state.everything()
+                } else {
                 let under = selection.under();
                 let range = (Bound::Included(&*under), Bound::Unbounded);
                 let entries = state.objects().range::<str, _>(range).map(|(_, entry)| entry);
@@ -255,12 +263,14 @@ impl Cache {
                     selection: selection.clone(),
                     ..Scan::default()
                 };
-                (cut(entries, &scan, state.revision()).entries, Vec::new(), state.revision())
+                    cut(entries, &scan, state.revision()).entries
+                };
+                (entries, Vec::new(), state.revision())
             }
             Some(from) => {
                 let missed = state.since(from)?;
                 let missed = missed.filter_map(|change| Some((selection.outcome(change)?, change.clone())));
-                (Vec::new(), missed.collect(), from)
+                (Arc::new([]) as Arc<[_]>, missed.collect(), from)
             }
         };
         drop(state);
@@ -301,9 +311,7 @@ impl Cache {
         let mut watchers = self.watchers.lock();
         watchers.clear();
         let missed = self.state.write().load(entries, revision);
-        for event in missed {
-            self.apply_one(&mut watchers, event);
-        }
+        self.take(&mut watchers, missed);
     }
 
     /// Has it keep what comes until [`Cache::load`].
@@ -311,36 +319,41 @@ impl Cache {
         self.state.write().unload();
     }
 
-    /// Takes changes of its prefix, in their order.
-    pub(crate) fn apply(&self, events: impl IntoIterator<Item = Event>) {
-        let mut watchers = self.watchers.lock();
-        for event in events {
-            self.apply_one(&mut watchers, event);
+    /// Takes changes of its prefix, whole revisions in their order.
+    pub(crate) fn apply(&self, events: Vec<Event>) {
+        self.take(&mut self.watchers.lock(), events);
+    }
+
+    fn take(&self, watchers: &mut Watchers, events: Vec<Event>) {
+        let Some(events) = self.state.write().defer(events) else {
+            return;
+        };
+        let read: Vec<_> = events.into_iter().map(|event| self.read(event)).collect();
+        // At once, so that no list sees half of a transaction.
+        let changes: Vec<_> = {
+            let mut state = self.state.write();
+            read.into_iter().filter_map(|(key, revision, new)| state.apply(&key, revision, new)).collect()
+        };
+        for change in &changes {
+            watchers.tell(change);
         }
     }
 
-    fn apply_one(&self, watchers: &mut Watchers, event: Event) {
-        let Some(event) = self.state.write().defer(event) else {
-            return;
+    fn read(&self, event: Event) -> (Arc<str>, Revision, Option<Arc<Entry>>) {
+        let own = |key: &Bytes| -> Arc<str> {
+            let key = String::from_utf8_lossy(key);
+            key.strip_prefix(&*self.prefix).unwrap_or(&key).into()
         };
-        let (key, revision, new) = match &event {
-            Event::Put { kv } => match self.entry(kv) {
+        match event {
+            Event::Delete { key, revision } => (own(&key), revision, None),
+            Event::Put { kv } => match self.entry(&kv) {
                 Ok(entry) => (entry.key().clone(), kv.modified, Some(Arc::new(entry))),
                 Err(error) => {
                     // Whatever was there before is no longer what is stored.
                     tracing::error!(%error, "a changed object can't be read and is left out");
-                    let key = String::from_utf8_lossy(&kv.key);
-                    (key.strip_prefix(&*self.prefix).unwrap_or(&key).into(), kv.modified, None)
+                    (own(&kv.key), kv.modified, None)
                 }
             },
-            Event::Delete { key, revision } => {
-                let key = String::from_utf8_lossy(key);
-                (key.strip_prefix(&*self.prefix).unwrap_or(&key).into(), *revision, None)
-            }
-        };
-        let change = self.state.write().apply(&key, revision, new);
-        if let Some(change) = change {
-            watchers.tell(&change);
         }
     }
 

@@ -88,7 +88,7 @@ impl Feed {
     /// Drops the cache of a prefix, and its watches.
     pub fn remove(&self, prefix: &str) {
         if let Some(cache) = self.caches.write().remove(prefix) {
-            cache.load([], self.reached());
+            cache.load(Vec::new(), self.reached());
         }
     }
 

@@ -34,6 +34,15 @@ impl Fields {
         }
         fields
     }
+
+    /// The place of a path.
+    pub fn place(&self, path: &str) -> Option<usize> {
+        let mut node = &self.root;
+        for part in path.split('.') {
+            node = node.below.get(part)?;
+        }
+        node.slot
+    }
 }
 
 /// What selectors and controllers ask for.

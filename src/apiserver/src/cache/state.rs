@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use bosun_store::{Event, Revision};
@@ -156,6 +156,8 @@ impl Change {
 pub(super) struct State {
     limits: Limits,
     objects: BTreeMap<Arc<str>, Arc<Entry>>,
+    /// All objects, while somebody reads them and nothing has changed.
+    everything: Mutex<Weak<[Arc<Entry>]>>,
     window: VecDeque<Arc<Change>>,
     weight: usize,
     /// Everything after this is in the window.
@@ -174,6 +176,7 @@ impl State {
         Self {
             limits,
             objects: BTreeMap::new(),
+            everything: Mutex::new(no_entries()),
             window: VecDeque::new(),
             weight: 0,
             base: Revision::default(),
@@ -185,6 +188,16 @@ impl State {
 
     pub(super) fn objects(&self) -> &BTreeMap<Arc<str>, Arc<Entry>> {
         &self.objects
+    }
+
+    /// All objects in the order of their keys, shared by all who read them between two changes.
+    pub(super) fn everything(&self) -> Arc<[Arc<Entry>]> {
+        let mut known = self.everything.lock();
+        known.upgrade().unwrap_or_else(|| {
+            let entries: Arc<[_]> = self.objects.values().cloned().collect();
+            *known = Arc::downgrade(&entries);
+            entries
+        })
     }
 
     /// Of the last change here.
@@ -200,6 +213,7 @@ impl State {
     /// Takes what was read at `revision`; gives back what has come since.
     pub(super) fn load(&mut self, entries: Vec<Arc<Entry>>, revision: Revision) -> Vec<Event> {
         self.objects = entries.into_iter().map(|entry| (entry.key().clone(), entry)).collect();
+        self.everything = Mutex::new(no_entries());
         self.window.clear();
         self.weight = 0;
         (self.base, self.loaded, self.revision) = (revision, revision, revision);
@@ -210,19 +224,17 @@ impl State {
         self.deferred.get_or_insert_default();
     }
 
-    /// Keeps an event for later while not loaded, drops one that is known; gives back one to apply.
-    pub(super) fn defer(&mut self, event: Event) -> Option<Event> {
-        let revision = match &event {
-            Event::Put { kv } => kv.modified,
-            Event::Delete { revision, .. } => *revision,
-        };
-        match &mut self.deferred {
-            Some(deferred) => {
-                deferred.push(event);
-                None
-            }
-            None => (revision > self.loaded).then_some(event),
+    /// Keeps events for later while not loaded; otherwise gives back those that are not known.
+    pub(super) fn defer(&mut self, mut events: Vec<Event>) -> Option<Vec<Event>> {
+        if let Some(deferred) = &mut self.deferred {
+            deferred.append(&mut events);
+            return None;
         }
+        events.retain(|event| match event {
+            Event::Put { kv } => kv.modified > self.loaded,
+            Event::Delete { revision, .. } => *revision > self.loaded,
+        });
+        Some(events)
     }
 
     /// Takes a change; `None` if nothing was there and nothing is.
@@ -235,6 +247,7 @@ impl State {
         if old.is_none() && new.is_none() {
             return None;
         }
+        self.everything = Mutex::new(no_entries());
         let change = Arc::new(Change::new(revision, old, new));
         self.weight += change.weight();
         self.window.push_back(change.clone());
@@ -287,6 +300,10 @@ impl State {
     }
 }
 
+fn no_entries() -> Weak<[Arc<Entry>]> {
+    Weak::<[Arc<Entry>; 0]>::new()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -311,12 +328,10 @@ mod tests {
     fn what_comes_before_the_load_is_applied_after_it() {
         let mut state = State::new(Limits::default());
         let delete = |revision| Event::Delete { key: "a".into(), revision: Revision(revision) };
-        assert_eq!(state.defer(delete(3)), None);
-        assert_eq!(state.defer(delete(9)), None);
+        assert_eq!(state.defer(vec![delete(3), delete(9)]), None);
         let deferred = state.load(vec![entry("a", 5)], Revision(5));
         assert_eq!(deferred, [delete(3), delete(9)]);
-        assert_eq!(state.defer(delete(3)), None, "known already");
-        assert_eq!(state.defer(delete(9)), Some(delete(9)));
+        assert_eq!(state.defer(deferred), Some(vec![delete(9)]), "one is known already");
     }
 
     #[test]

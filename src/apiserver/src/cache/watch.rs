@@ -51,7 +51,8 @@ pub struct Watch {
     cache: Arc<Cache>,
     ticket: Ticket,
     queue: Queue,
-    initial: std::vec::IntoIter<Arc<Entry>>,
+    /// Shared with others who began at the same revision, and how many of them have been told.
+    initial: (Arc<[Arc<Entry>]>, usize),
     missed: std::vec::IntoIter<(Kind, Arc<Change>)>,
     /// Up to where everything has been told.
     revision: Revision,
@@ -66,7 +67,7 @@ impl Watch {
         cache: Arc<Cache>,
         ticket: Ticket,
         queue: Queue,
-        initial: Vec<Arc<Entry>>,
+        initial: Arc<[Arc<Entry>]>,
         missed: Vec<(Kind, Arc<Change>)>,
         revision: Revision,
         options: WatchOptions,
@@ -77,7 +78,7 @@ impl Watch {
             cache,
             ticket,
             queue,
-            initial: initial.into_iter(),
+            initial: (initial, 0),
             missed: missed.into_iter(),
             revision,
             options,
@@ -122,7 +123,12 @@ impl Watch {
 
     /// `Some(None)` if there will be no more.
     fn ready(&mut self) -> Option<Option<WatchEvent>> {
-        if let Some(entry) = self.initial.next() {
+        let (initial, told) = &mut self.initial;
+        if let Some(entry) = initial.get(*told).cloned() {
+            *told += 1;
+            if *told == initial.len() {
+                self.initial = (Arc::new([]), 0);
+            }
             return Some(Some(WatchEvent::Initial(entry)));
         }
         if let Some((kind, change)) = self.missed.next() {
