@@ -51,6 +51,8 @@ pub struct Resource {
     pub prefix: Arc<str>,
     /// Whether this is the version that is stored.
     pub storage: bool,
+    /// The `apiVersion` of stored objects.
+    pub stored_api_version: Arc<str>,
 }
 
 /// A part of an object, or an action on it, with a path of its own.

@@ -131,16 +131,21 @@ impl Feed {
                 Error::Lagging => tracing::debug!(%from, "the caches lag behind the store"),
                 Error::Compacted { .. } => {
                     tracing::warn!(%error, "the caches have lost track and are loaded anew");
-                    if let Err(error) = self.reload().await {
-                        tracing::error!(%error, "the caches can't be loaded");
-                        tokio::time::sleep(RETRY).await;
-                    }
+                    self.recover().await;
                 }
                 _ => {
                     tracing::warn!(%error, "following the store failed");
                     tokio::time::sleep(RETRY).await;
                 }
             }
+        }
+    }
+
+    /// Loads everything anew, until that succeeds.
+    pub(crate) async fn recover(&self) {
+        while let Err(error) = self.reload().await {
+            tracing::error!(%error, "the caches can't be loaded");
+            tokio::time::sleep(RETRY).await;
         }
     }
 

@@ -37,6 +37,10 @@ fn row(facts: &ResourceFacts) -> Resource {
         selectable: fields::selectable(facts.group, facts.kind),
         prefix: prefix(stored.0, facts.plural),
         storage,
+        stored_api_version: match stored {
+            ("", version) => version.into(),
+            (group, version) => format!("{group}/{version}").into(),
+        },
     }
 }
 
