@@ -115,7 +115,9 @@ pub struct Scan<'a> {
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Cache")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
@@ -213,7 +215,8 @@ impl Cache {
         let reached = *self.reached.borrow();
         let state = self.state.read();
         let revision = reached.max(state.revision());
-        let everything = scan.start.is_none() && scan.under.is_empty() && scan.limit == 0 && scan.selection.is_everything();
+        let everything =
+            scan.start.is_none() && scan.under.is_empty() && scan.limit == 0 && scan.selection.is_everything();
         if everything {
             return Listing {
                 revision,
@@ -222,7 +225,10 @@ impl Cache {
                 remaining: 0,
             };
         }
-        let range = (Bound::Included(scan.start.unwrap_or(scan.under).max(scan.under)), Bound::Unbounded);
+        let range = (
+            Bound::Included(scan.start.unwrap_or(scan.under).max(scan.under)),
+            Bound::Unbounded,
+        );
         let entries = state.objects().range::<str, _>(range).map(|(_, entry)| entry);
         cut(entries, scan, revision)
     }
@@ -230,17 +236,25 @@ impl Cache {
     /// What there was at `revision`.
     pub async fn list_at(&self, revision: Revision, scan: &Scan<'_>) -> Result<Listing, CacheError> {
         self.reach(revision).await?;
-        if let Some(entries) = self.state.read().at(revision, scan.start.unwrap_or(scan.under).max(scan.under)) {
+        if let Some(entries) = self
+            .state
+            .read()
+            .at(revision, scan.start.unwrap_or(scan.under).max(scan.under))
+        {
             return Ok(cut(entries.iter(), scan, revision));
         }
         let mut range = KeyRange::prefix([self.prefix.as_bytes(), scan.under.as_bytes()].concat());
         if let Some(start) = scan.start.filter(|start| *start > scan.under) {
             range.start = self.store_key(start);
         }
-        let read = self.store.range(range, 0, Some(revision)).await.map_err(|error| match error {
-            bosun_store::Error::Compacted { asked, oldest } => CacheError::TooOld { asked, oldest },
-            other => other.into(),
-        })?;
+        let read = self
+            .store
+            .range(range, 0, Some(revision))
+            .await
+            .map_err(|error| match error {
+                bosun_store::Error::Compacted { asked, oldest } => CacheError::TooOld { asked, oldest },
+                other => other.into(),
+            })?;
         let entries: Result<Vec<_>, _> = read.kvs.iter().map(|kv| self.entry(kv).map(Arc::new)).collect();
         Ok(cut(entries?.iter(), scan, revision))
     }
@@ -255,14 +269,14 @@ impl Cache {
                 let entries = if selection.is_everything() {
                     state.everything()
                 } else {
-                let under = selection.under();
-                let range = (Bound::Included(&*under), Bound::Unbounded);
-                let entries = state.objects().range::<str, _>(range).map(|(_, entry)| entry);
-                let scan = Scan {
-                    under: &under,
-                    selection: selection.clone(),
-                    ..Scan::default()
-                };
+                    let under = selection.under();
+                    let range = (Bound::Included(&*under), Bound::Unbounded);
+                    let entries = state.objects().range::<str, _>(range).map(|(_, entry)| entry);
+                    let scan = Scan {
+                        under: &under,
+                        selection: selection.clone(),
+                        ..Scan::default()
+                    };
                     cut(entries, &scan, state.revision()).entries
                 };
                 (entries, Vec::new(), state.revision())
@@ -276,7 +290,15 @@ impl Cache {
         drop(state);
         let (ticket, queue) = watchers.add(selection);
         drop(watchers);
-        Ok(Watch::new(self.clone(), ticket, queue, initial, missed, revision, options))
+        Ok(Watch::new(
+            self.clone(),
+            ticket,
+            queue,
+            initial,
+            missed,
+            revision,
+            options,
+        ))
     }
 
     /// How many watches there are.
@@ -293,7 +315,10 @@ impl Cache {
             .ok()
             .and_then(|key| key.strip_prefix(&*self.prefix))
             .ok_or_else(|| damaged("its key is not one of this prefix".into()))?;
-        let plain = self.transformer.open(&kv.key, kv.value.clone()).map_err(|error| damaged(error.to_string()))?;
+        let plain = self
+            .transformer
+            .open(&kv.key, kv.value.clone())
+            .map_err(|error| damaged(error.to_string()))?;
         Entry::new(key.into(), &plain, kv.modified, &self.fields).map_err(|error| damaged(error.to_string()))
     }
 
@@ -332,7 +357,9 @@ impl Cache {
         // At once, so that no list sees half of a transaction.
         let changes: Vec<_> = {
             let mut state = self.state.write();
-            read.into_iter().filter_map(|(key, revision, new)| state.apply(&key, revision, new)).collect()
+            read.into_iter()
+                .filter_map(|(key, revision, new)| state.apply(&key, revision, new))
+                .collect()
         };
         for change in &changes {
             watchers.tell(change);
@@ -366,14 +393,18 @@ fn cut<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>, scan: &Scan<'_>, revis
     let mut entries = entries.take_while(|entry| entry.key().starts_with(scan.under));
     let selected = entries.by_ref().filter(|entry| scan.selection.matches(entry)).cloned();
     let (entries, more, remaining) = if scan.limit == 0 {
-        (selected.collect(), false, 0)
+        (selected.collect::<Arc<[_]>>(), false, 0)
     } else {
         let mut selected = selected;
         let first: Vec<_> = selected.by_ref().take(scan.limit).collect();
         let next = selected.next();
         drop(selected);
         let more = next.is_some();
-        (first, more, usize::from(more) + if more { entries.count() } else { 0 })
+        (
+            first.into(),
+            more,
+            usize::from(more) + if more { entries.count() } else { 0 },
+        )
     };
     Listing {
         revision,

@@ -148,8 +148,11 @@ impl Registry {
     pub async fn remove(&self, group: &str, plural: &str) {
         let _one = self.changing.lock().await;
         let old = self.table();
-        let (gone, left): (Vec<_>, Vec<_>) =
-            old.rows().iter().cloned().partition(|row| &*row.group == group && &*row.plural == plural);
+        let (gone, left): (Vec<_>, Vec<_>) = old
+            .rows()
+            .iter()
+            .cloned()
+            .partition(|row| &*row.group == group && &*row.plural == plural);
         let table = Table::new(left);
         for row in gone {
             if table.versions(&row.prefix).next().is_none() {
@@ -168,7 +171,11 @@ impl Registry {
     }
 
     fn transformer(&self, prefix: &str) -> Arc<dyn Transformer> {
-        self.config.transformers.get(prefix).cloned().unwrap_or_else(|| Arc::new(Plain))
+        self.config
+            .transformers
+            .get(prefix)
+            .cloned()
+            .unwrap_or_else(|| Arc::new(Plain))
     }
 
     /// The cache of a row.

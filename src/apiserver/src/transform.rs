@@ -89,7 +89,10 @@ impl Transformer for AesGcm {
         let Some(rest) = stored.strip_prefix(SEALED) else {
             return Ok(stored);
         };
-        let colon = rest.iter().position(|&byte| byte == b':').ok_or(TransformError::Damaged)?;
+        let colon = rest
+            .iter()
+            .position(|&byte| byte == b':')
+            .ok_or(TransformError::Damaged)?;
         let (name, rest) = (&rest[..colon], &rest[colon + 1..]);
         let (_, secret) = self
             .keys
@@ -114,7 +117,10 @@ mod tests {
     use super::*;
 
     fn cipher(names: &[&str]) -> AesGcm {
-        let keys: Vec<_> = names.iter().map(|name| (name.to_string(), [name.as_bytes()[0]; 32])).collect();
+        let keys: Vec<_> = names
+            .iter()
+            .map(|name| (name.to_string(), [name.as_bytes()[0]; 32]))
+            .collect();
         AesGcm::new(keys.iter().map(|(name, secret)| (name.clone(), &secret[..]))).unwrap()
     }
 
@@ -123,10 +129,19 @@ mod tests {
         let sealed = cipher(&["a"]).seal(b"/k", b"secret".to_vec()).unwrap();
         assert!(!sealed.windows(6).any(|part| part == b"secret"));
         assert_eq!(cipher(&["b", "a"]).open(b"/k", sealed.clone()).unwrap(), "secret");
-        assert_eq!(cipher(&["a"]).open(b"/other", sealed.clone()), Err(TransformError::Damaged));
-        assert_eq!(cipher(&["b"]).open(b"/k", sealed), Err(TransformError::UnknownKey("a".into())));
+        assert_eq!(
+            cipher(&["a"]).open(b"/other", sealed.clone()),
+            Err(TransformError::Damaged)
+        );
+        assert_eq!(
+            cipher(&["b"]).open(b"/k", sealed),
+            Err(TransformError::UnknownKey("a".into()))
+        );
         assert_eq!(cipher(&["a"]).open(b"/k", Bytes::from_static(b"{}")).unwrap(), "{}");
-        assert_eq!(AesGcm::new([("a".to_owned(), &[0; 31][..])]).err(), Some(TransformError::BadKey));
+        assert_eq!(
+            AesGcm::new([("a".to_owned(), &[0; 31][..])]).err(),
+            Some(TransformError::BadKey)
+        );
     }
 
     proptest! {

@@ -158,7 +158,11 @@ pub fn with_version(encoded: &[u8], revision: Revision) -> Bytes {
 /// Where the first field of `metadata` begins in what [`encode`] wrote.
 fn place(json: &[u8]) -> Option<usize> {
     let mut at = 0;
-    for (before, text) in [(&b"{\"apiVersion\":\""[..], true), (b",\"kind\":\"", true), (b",\"metadata\":{", false)] {
+    for (before, text) in [
+        (&b"{\"apiVersion\":\""[..], true),
+        (b",\"kind\":\"", true),
+        (b",\"metadata\":{", false),
+    ] {
         at += json.get(at..)?.starts_with(before).then_some(before.len())?;
         if text {
             // Neither of the two has anything that would be escaped.
@@ -202,7 +206,8 @@ mod tests {
         let expected = r#"{"apiVersion":"v1","kind":"K","metadata":{"name":"x"},"spec":{"a":1}}"#;
         assert_eq!(String::from_utf8(encoded).unwrap(), expected);
         let entry = entry(&object, 99);
-        let expected = r#"{"apiVersion":"v1","kind":"K","metadata":{"resourceVersion":"99","name":"x"},"spec":{"a":1}}"#;
+        let expected =
+            r#"{"apiVersion":"v1","kind":"K","metadata":{"resourceVersion":"99","name":"x"},"spec":{"a":1}}"#;
         assert_eq!(entry.json(), expected);
         assert_eq!(entry.json_at(Revision(100)), expected.replace("99", "100"));
         assert_eq!((entry.namespace(), entry.name()), ("ns", "x"));
@@ -210,7 +215,8 @@ mod tests {
 
     #[test]
     fn what_another_hand_wrote_is_put_in_order() {
-        let stored = br#" {"kind":"K", "apiVersion":"v1","metadata":{"labels":{"a":"b"},"resourceVersion":"1","name":"x"}}"#;
+        let stored =
+            br#" {"kind":"K", "apiVersion":"v1","metadata":{"labels":{"a":"b"},"resourceVersion":"1","name":"x"}}"#;
         let entry = Entry::new("x".into(), stored, Revision(7), &Fields::default()).unwrap();
         let object = entry.decode();
         assert_eq!(object["metadata"]["resourceVersion"], "7");
@@ -222,11 +228,17 @@ mod tests {
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), ".{0,8}".prop_map(Value::from)];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from)
+        ];
         leaf.prop_recursive(3, 16, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::hash_map(".{0,6}", inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
+                prop::collection::hash_map(".{0,6}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
     }

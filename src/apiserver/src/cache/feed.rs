@@ -1,11 +1,6 @@
 //! The task that follows the store for all caches.
 
-use std::{
-    collections::BTreeMap,
-    ops::Bound,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 
 use bosun_store::{Error, Event, KeyRange, Revision, Store, WatchBatch};
 use parking_lot::RwLock;
@@ -188,7 +183,9 @@ impl Feed {
     fn whose(&self, key: &[u8]) -> Option<Arc<Cache>> {
         let key = std::str::from_utf8(key).ok()?;
         let caches = self.caches.read();
-        let (prefix, cache) = caches.range::<str, _>((Bound::Unbounded, Bound::Included(key))).next_back()?;
+        let (prefix, cache) = caches
+            .range::<str, _>((Bound::Unbounded, Bound::Included(key)))
+            .next_back()?;
         key.starts_with(&**prefix).then(|| cache.clone())
     }
 }

@@ -240,7 +240,14 @@ mod tests {
             "spec": {"nodeName": "n", "hostNetwork": true, "list": [{"nodeName": "m"}]},
             "status": {"replicas": 3, "phase": null},
         });
-        let paths = ["spec.nodeName", "spec.hostNetwork", "status.replicas", "status.phase", "type", "spec.list"];
+        let paths = [
+            "spec.nodeName",
+            "spec.hostNetwork",
+            "status.replicas",
+            "status.phase",
+            "type",
+            "spec.list",
+        ];
         let projection = read(&object, &paths).unwrap();
         let fields: Vec<_> = projection.fields().collect();
         assert_eq!(fields, ["n", "true", "3", "", "", ""]);
@@ -254,7 +261,8 @@ mod tests {
 
     #[test]
     fn null_metadata_fields_are_absent_ones() {
-        let object = json!({"metadata": {"labels": null, "deletionTimestamp": null, "ownerReferences": null, "uid": null}});
+        let object =
+            json!({"metadata": {"labels": null, "deletionTimestamp": null, "ownerReferences": null, "uid": null}});
         assert_eq!(read(&object, &[]).unwrap(), Projection::default());
         assert!(read(&json!({"metadata": {"labels": {"a": 1}}}), &[]).is_err());
         assert!(read(&json!({}), &[]).is_err());

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    ops::Bound,
     sync::{Arc, Weak},
 };
 
@@ -123,7 +124,10 @@ impl Change {
     /// asks, shared by the others.
     pub fn frame(&self, kind: Kind, representation: u64, make: impl FnOnce(Bytes) -> Bytes) -> Bytes {
         let mut frames = self.frames.lock();
-        let known = frames.made.iter().find(|made| (made.0, made.1) == (kind, representation));
+        let known = frames
+            .made
+            .iter()
+            .find(|made| (made.0, made.1) == (kind, representation));
         if let Some((_, _, frame)) = known {
             return frame.clone();
         }
@@ -286,7 +290,7 @@ impl State {
         }
         let mut entries: Vec<_> = self
             .objects
-            .range::<str, _>(start..)
+            .range::<str, _>((Bound::Included(start), Bound::Unbounded))
             .filter(|(key, _)| !then.contains_key(&***key))
             .map(|(_, entry)| entry.clone())
             .collect();
@@ -327,7 +331,10 @@ mod tests {
     #[test]
     fn what_comes_before_the_load_is_applied_after_it() {
         let mut state = State::new(Limits::default());
-        let delete = |revision| Event::Delete { key: "a".into(), revision: Revision(revision) };
+        let delete = |revision| Event::Delete {
+            key: "a".into(),
+            revision: Revision(revision),
+        };
         assert_eq!(state.defer(vec![delete(3), delete(9)]), None);
         let deferred = state.load(vec![entry("a", 5)], Revision(5));
         assert_eq!(deferred, [delete(3), delete(9)]);
@@ -336,7 +343,11 @@ mod tests {
 
     #[test]
     fn the_window_ends_with_a_reason() {
-        let mut state = state(Limits { changes: 2, bytes: 0, least: 1 });
+        let mut state = state(Limits {
+            changes: 2,
+            bytes: 0,
+            least: 1,
+        });
         for revision in 3..=6 {
             state.apply("a", Revision(revision), Some(entry("a", revision)));
         }

@@ -71,14 +71,21 @@ impl Selection {
 
     /// What the keys of all selected objects begin with.
     pub fn under(&self) -> String {
-        self.namespace.as_ref().map_or_else(String::new, |namespace| format!("{namespace}/"))
+        self.namespace
+            .as_ref()
+            .map_or_else(String::new, |namespace| format!("{namespace}/"))
     }
 
     /// Whether it is selected.
     pub fn matches(&self, entry: &Entry) -> bool {
-        self.namespace.as_ref().is_none_or(|namespace| **namespace == *entry.namespace())
+        self.namespace
+            .as_ref()
+            .is_none_or(|namespace| **namespace == *entry.namespace())
             && self.name.as_ref().is_none_or(|name| **name == *entry.name())
-            && self.fields.iter().all(|(field, equal, value)| (field.of(entry) == &**value) == *equal)
+            && self
+                .fields
+                .iter()
+                .all(|(field, equal, value)| (field.of(entry) == &**value) == *equal)
             && self.labels.matches(|key| entry.projection().label(key))
     }
 
@@ -104,7 +111,10 @@ impl Selection {
         if let (Some(namespace), Some(name)) = (&namespace, &name) {
             return Interest::Key(format!("{namespace}/{name}").into());
         }
-        let field = self.fields.iter().find(|(field, equal, _)| *equal && matches!(field, FieldRef::At(..)));
+        let field = self
+            .fields
+            .iter()
+            .find(|(field, equal, _)| *equal && matches!(field, FieldRef::At(..)));
         if let Some((field, _, value)) = field {
             return Interest::Field(*field, value.clone());
         }
@@ -157,7 +167,10 @@ impl Watchers {
             *self.fields.entry(*field).or_default() += 1;
         }
         let watcher = Watcher { selection, queue: tx };
-        self.by_interest.entry(interest.clone()).or_default().insert(self.last, watcher);
+        self.by_interest
+            .entry(interest.clone())
+            .or_default()
+            .insert(self.last, watcher);
         let id = self.last;
         (Ticket { interest, id }, rx)
     }
@@ -243,20 +256,33 @@ mod tests {
     }
 
     fn of_namespace(namespace: &str) -> Selection {
-        Selection { namespace: Some(namespace.into()), ..Selection::default() }
+        Selection {
+            namespace: Some(namespace.into()),
+            ..Selection::default()
+        }
     }
 
     fn of_node(node: &str) -> Selection {
-        Selection { fields: vec![(FieldRef::At(0, ""), true, node.into())], ..Selection::default() }
+        Selection {
+            fields: vec![(FieldRef::At(0, ""), true, node.into())],
+            ..Selection::default()
+        }
     }
 
     fn of_label(selector: &str) -> Selection {
-        Selection { labels: LabelSelector::parse(selector).unwrap(), ..Selection::default() }
+        Selection {
+            labels: LabelSelector::parse(selector).unwrap(),
+            ..Selection::default()
+        }
     }
 
     fn of_name(namespace: Option<&str>, name: &str) -> Selection {
         let namespace = namespace.map(Into::into);
-        Selection { namespace, fields: vec![(FieldRef::Name, true, name.into())], ..Selection::default() }
+        Selection {
+            namespace,
+            fields: vec![(FieldRef::Name, true, name.into())],
+            ..Selection::default()
+        }
     }
 
     #[test]
@@ -273,7 +299,10 @@ mod tests {
             of_name(None, "x"),
             of_name(None, "y"),
         ];
-        let mut queues: Vec<_> = selections.into_iter().map(|selection| watchers.add(selection)).collect();
+        let mut queues: Vec<_> = selections
+            .into_iter()
+            .map(|selection| watchers.add(selection))
+            .collect();
         assert_eq!(watchers.len(), 9);
         let mut state = State::new(Limits::default());
         state.load(Vec::new(), Revision(1));
@@ -286,14 +315,19 @@ mod tests {
         for (revision, (new, expected)) in (2..).zip(steps) {
             let change = state.apply("a/x", Revision(revision), new).unwrap();
             watchers.tell(&change);
-            let told = queues.iter_mut().map(|(_, queue)| queue.try_recv().map_or("-", |(kind, _)| &kind.as_str()[..1]));
+            let told = queues
+                .iter_mut()
+                .map(|(_, queue)| queue.try_recv().map_or("-", |(kind, _)| &kind.as_str()[..1]));
             assert_eq!(told.collect::<Vec<_>>().join(" "), expected, "revision {revision}");
         }
         for (ticket, _) in &queues {
             watchers.remove(ticket);
             watchers.remove(ticket);
         }
-        assert_eq!((watchers.len(), watchers.by_interest.len(), watchers.fields.len()), (0, 0, 0));
+        assert_eq!(
+            (watchers.len(), watchers.by_interest.len(), watchers.fields.len()),
+            (0, 0, 0)
+        );
     }
 
     #[test]
@@ -304,7 +338,9 @@ mod tests {
         let mut state = State::new(Limits::default());
         state.load(Vec::new(), Revision(1));
         for revision in 2..=QUEUE as u64 + 2 {
-            let change = state.apply("a/x", Revision(revision), Some(pod("a/x", "n", "web", revision))).unwrap();
+            let change = state
+                .apply("a/x", Revision(revision), Some(pod("a/x", "n", "web", revision)))
+                .unwrap();
             watchers.tell(&change);
             assert_eq!(quick.try_recv().unwrap().1.revision(), Revision(revision));
         }

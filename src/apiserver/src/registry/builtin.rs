@@ -13,7 +13,11 @@ use crate::{
 
 /// Every resource that upstream serves by default.
 pub fn rows() -> Vec<Arc<Resource>> {
-    resources().iter().filter(|facts| facts.served).map(|facts| Arc::new(row(facts))).collect()
+    resources()
+        .iter()
+        .filter(|facts| facts.served)
+        .map(|facts| Arc::new(row(facts)))
+        .collect()
 }
 
 fn row(facts: &ResourceFacts) -> Resource {
@@ -23,12 +27,18 @@ fn row(facts: &ResourceFacts) -> Resource {
         group: facts.group.into(),
         version: facts.version.into(),
         kind: facts.kind.into(),
-        list_kind: facts.list_kind.map_or_else(|| format!("{}List", facts.kind).into(), Into::into),
+        list_kind: facts
+            .list_kind
+            .map_or_else(|| format!("{}List", facts.kind).into(), Into::into),
         plural: facts.plural.into(),
         singular: facts.singular.as_str().into(),
         short_names: facts.short_names.iter().map(|&name| name.into()).collect(),
         categories: facts.categories.iter().map(|&name| name.into()).collect(),
-        scope: if facts.namespaced { Scope::Namespaced } else { Scope::Cluster },
+        scope: if facts.namespaced {
+            Scope::Namespaced
+        } else {
+            Scope::Cluster
+        },
         verbs: facts.verbs.iter().map(|&verb| verb.into()).collect(),
         subresources: facts.subresources.iter().map(subresource).collect(),
         types: Types::builtin().clone(),

@@ -45,15 +45,26 @@ impl Continuation {
 
     pub(super) fn decode(token: &str) -> Result<Self, Status> {
         let wrong = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
-        let token = URL_SAFE_NO_PAD.decode(token).map_err(|error| wrong(&error.to_string()))?;
+        let token = URL_SAFE_NO_PAD
+            .decode(token)
+            .map_err(|error| wrong(&error.to_string()))?;
         let token: Token = serde_json::from_slice(&token).map_err(|error| wrong(&error.to_string()))?;
         if token.v != FORM {
-            return Err(wrong(&format!("server does not recognize this encoded version {:?}", token.v)));
+            return Err(wrong(&format!(
+                "server does not recognize this encoded version {:?}",
+                token.v
+            )));
         }
         let revision = match token.rv {
             -1 => None,
-            0 => return Err(wrong("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")),
-            rv => Some(Revision(u64::try_from(rv).map_err(|_| wrong("negative resourceVersion"))?)),
+            0 => {
+                return Err(wrong(
+                    "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+                ));
+            }
+            rv => Some(Revision(
+                u64::try_from(rv).map_err(|_| wrong("negative resourceVersion"))?,
+            )),
         };
         if token.start.is_empty() {
             return Err(wrong("encoded start key empty (version meta.k8s.io/v1)"));

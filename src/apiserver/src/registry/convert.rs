@@ -21,7 +21,9 @@ pub fn rewrite(row: &Resource, json: &Bytes) -> Result<Bytes, Status> {
         return Ok(json.clone());
     }
     let stored: Value = serde_json::from_slice(json).map_err(Status::internal)?;
-    Ok(serde_json::to_vec(&from_stored(row, stored)).map_err(Status::internal)?.into())
+    Ok(serde_json::to_vec(&from_stored(row, stored))
+        .map_err(Status::internal)?
+        .into())
 }
 
 /// A stored object in the row's version.

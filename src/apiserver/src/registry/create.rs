@@ -53,7 +53,11 @@ impl Registry {
         let base = metadata::text(&new.object, "generateName").to_owned();
         let mut names_left = NAMES;
         loop {
-            let name = if given.is_empty() && !base.is_empty() { names::generate(&base) } else { given.clone() };
+            let name = if given.is_empty() && !base.is_empty() {
+                names::generate(&base)
+            } else {
+                given.clone()
+            };
             match self.create_named(request, &new, &name, options).await {
                 Err(status) if status.reason == Reason::AlreadyExists && given.is_empty() => {
                     names_left -= 1;
@@ -83,7 +87,11 @@ impl Registry {
         loop {
             let (object, warnings, mut txn) = self.decide_create(&place, new, name, &asked, options).await?;
             let stored = self.put(&place, &object, namespace::ABSENT, &mut txn)?;
-            let revision = if options.dry_run { None } else { commit(self, txn).await? };
+            let revision = if options.dry_run {
+                None
+            } else {
+                commit(self, txn).await?
+            };
             if let Some(revision) = revision {
                 return Ok(Written {
                     json: answer(place.row, &object, &stored, revision),

@@ -55,30 +55,29 @@ const POD: &[Row] = &[
     same("status.nominatedNodeName"),
 ];
 
-/// The fields of a kind; `None` if it has but the common two.
-fn rows(group: &str, kind: &str) -> Option<&'static [Row]> {
-    Some(match (group, kind) {
-        ("", "Pod") => POD,
-        ("", "Node") => &[("spec.unschedulable", "spec.unschedulable", "false")],
-        ("", "Namespace") => &[same("status.phase")],
-        ("", "Secret") => &[same("type")],
-        ("", "Service") => &[same("spec.clusterIP"), same("spec.type")],
-        ("", "Event") => EVENT,
-        ("events.k8s.io", "Event") => REGARDING_EVENT,
-        ("", "ReplicationController") | ("apps", "ReplicaSet") => &[("status.replicas", "status.replicas", "0")],
-        ("batch", "Job") => &[("status.successful", "status.succeeded", "0")],
-        ("certificates.k8s.io", "CertificateSigningRequest" | "ClusterTrustBundle") => &[same("spec.signerName")],
-        ("resource.k8s.io", "ResourceSlice") => &[same("spec.nodeName"), same("spec.driver")],
-        _ => return None,
-    })
+/// The fields of a kind, beside the common two.
+fn rows(group: &str, kind: &str) -> Vec<Row> {
+    match (group, kind) {
+        ("", "Pod") => POD.to_vec(),
+        ("", "Node") => vec![("spec.unschedulable", "spec.unschedulable", "false")],
+        ("", "Namespace") => vec![same("status.phase")],
+        ("", "Secret") => vec![same("type")],
+        ("", "Service") => vec![same("spec.clusterIP"), same("spec.type")],
+        ("", "Event") => EVENT.to_vec(),
+        ("events.k8s.io", "Event") => REGARDING_EVENT.to_vec(),
+        ("", "ReplicationController") | ("apps", "ReplicaSet") => vec![("status.replicas", "status.replicas", "0")],
+        ("batch", "Job") => vec![("status.successful", "status.succeeded", "0")],
+        ("certificates.k8s.io", "CertificateSigningRequest" | "ClusterTrustBundle") => vec![same("spec.signerName")],
+        ("resource.k8s.io", "ResourceSlice") => vec![same("spec.nodeName"), same("spec.driver")],
+        _ => Vec::new(),
+    }
 }
 
 /// The fields of a built-in kind.
 pub fn selectable(group: &str, kind: &str) -> Vec<Selectable> {
     rows(group, kind)
-        .unwrap_or_default()
-        .iter()
-        .map(|&(label, path, otherwise)| Selectable {
+        .into_iter()
+        .map(|(label, path, otherwise)| Selectable {
             label: label.into(),
             path: path.into(),
             otherwise,
@@ -118,9 +117,7 @@ fn reference(row: &Resource, cache: &Cache, label: &str) -> Result<FieldRef, Str
     let place = known.and_then(|field| Some(FieldRef::At(cache.field(&field.path)?, field.otherwise)));
     place.ok_or_else(|| {
         if row.selectable.is_empty() {
-            format!(
-                "{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-            )
+            format!("{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
         } else {
             format!("field label not supported: {label}")
         }

@@ -31,7 +31,9 @@ impl Registry {
     /// Follows a resource.
     pub fn follow(&self, group: &str, plural: &str) -> Result<Follow, Status> {
         let table = self.table();
-        let row = table.stored(group, plural).ok_or_else(|| Status::not_found(group, plural, ""))?;
+        let row = table
+            .stored(group, plural)
+            .ok_or_else(|| Status::not_found(group, plural, ""))?;
         Ok(Follow {
             cache: self.cache(row)?,
             watch: None,

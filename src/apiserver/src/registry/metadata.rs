@@ -1,7 +1,7 @@
 //! `metadata`, which is the engine's for every kind: what the server sets, and what is valid. Pure.
 
 use bosun_api::{
-    manifest::{FieldError, Problem},
+    field::{FieldError, Problem},
     names as words,
 };
 use jiff::Timestamp;
@@ -83,7 +83,13 @@ pub(super) fn settle_namespace(row: &Resource, request: &Request, object: &mut V
 pub(super) fn prepare_create(row: &Resource, object: &mut Value, now: Timestamp) {
     let generation = row.strategy.has_generation();
     let metadata = metadata(object);
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "resourceVersion",
+        "generation",
+    ] {
         metadata.shift_remove(field);
     }
     metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
@@ -151,7 +157,7 @@ impl Errors {
         });
     }
 
-    fn invalid(&mut self, field: impl Into<String>, value: impl Into<String>, detail: impl Into<String>) {
+    fn invalid(&mut self, field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) {
         self.add(field, Problem::Invalid(value.into(), detail.into()));
     }
 
@@ -195,7 +201,7 @@ pub(super) fn validate(row: &Resource, object: &Value) -> Vec<FieldError> {
     }
     for (field, value) in metadata["labels"].as_object().into_iter().flatten() {
         if let Err(detail) = words::qualified(field) {
-            errors.invalid("metadata.labels", field, detail);
+            errors.invalid("metadata.labels", field.as_str(), detail);
         }
         let value = value.as_str().unwrap_or_default();
         if let Err(detail) = words::label_value(value) {
@@ -205,13 +211,12 @@ pub(super) fn validate(row: &Resource, object: &Value) -> Vec<FieldError> {
     let mut size = 0;
     for (field, value) in metadata["annotations"].as_object().into_iter().flatten() {
         if let Err(detail) = words::qualified(&field.to_lowercase()) {
-            errors.invalid("metadata.annotations", field, detail);
+            errors.invalid("metadata.annotations", field.as_str(), detail);
         }
         size += field.len() + value.as_str().map_or(0, str::len);
     }
     if size > MAX_ANNOTATIONS {
-        // Upstream's "Too long", for which there is no problem of its own.
-        errors.invalid("metadata.annotations", "", format!("may not be more than {MAX_ANNOTATIONS} bytes"));
+        errors.add("metadata.annotations", Problem::TooLong(MAX_ANNOTATIONS));
     }
     validate_owners(&mut errors, &metadata["ownerReferences"]);
     let finalizers = finalizers(object);
@@ -273,9 +278,16 @@ pub(super) fn validate_update(object: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors(Vec::new());
     if is_deleting(old) {
         let had = finalizers(old);
-        let added: Vec<_> = finalizers(object).into_iter().filter(|one| !had.contains(one)).collect();
+        let added: Vec<_> = finalizers(object)
+            .into_iter()
+            .filter(|one| !had.contains(one))
+            .collect();
         if !added.is_empty() {
-            let added = added.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(", ");
+            let added = added
+                .iter()
+                .map(|one| format!("{one:?}"))
+                .collect::<Vec<_>>()
+                .join(", ");
             errors.forbidden(
                 "metadata.finalizers",
                 format!(
@@ -284,11 +296,17 @@ pub(super) fn validate_update(object: &Value, old: &Value) -> Vec<FieldError> {
             );
         }
     }
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         let (new, old) = (&object["metadata"][field], &old["metadata"][field]);
         if new != old {
-            let value = new.as_str().map_or_else(|| new.to_string(), str::to_owned);
-            errors.invalid(format!("metadata.{field}"), value, "field is immutable");
+            errors.invalid(format!("metadata.{field}"), new.clone(), "field is immutable");
         }
     }
     errors.0

@@ -10,7 +10,9 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A name that begins with `base`, cut to what a label may be.
 pub(super) fn generate(base: &str) -> String {
-    let end = (0..=base.len().min(MAX_BASE)).rev().find(|&end| base.is_char_boundary(end));
+    let end = (0..=base.len().min(MAX_BASE))
+        .rev()
+        .find(|&end| base.is_char_boundary(end));
     let mut name = base[..end.unwrap_or(0)].to_owned();
     name.extend((0..SUFFIX).map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())])));
     name

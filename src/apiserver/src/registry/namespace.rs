@@ -39,7 +39,9 @@ pub(super) fn prepare_create(object: &mut Value) {
 
 /// Whether something but `metadata.finalizers` holds it.
 pub(super) fn is_held(object: &Value) -> bool {
-    object["spec"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
+    object["spec"]["finalizers"]
+        .as_array()
+        .is_some_and(|finalizers| !finalizers.is_empty())
 }
 
 impl Registry {
@@ -95,7 +97,13 @@ impl Registry {
 }
 
 /// A request of the server itself.
-pub fn own_request(row: &Arc<Resource>, verb: &'static str, namespace: &str, name: &str, now: jiff::Timestamp) -> Request {
+pub fn own_request(
+    row: &Arc<Resource>,
+    verb: &'static str,
+    namespace: &str,
+    name: &str,
+    now: jiff::Timestamp,
+) -> Request {
     Request {
         user: Arc::new(User {
             name: "system:apiserver".into(),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bosun_api::manifest::{FieldError, Problem};
+use bosun_api::field::{FieldError, Problem};
 use bosun_store::Revision;
 use bytes::Bytes;
 
@@ -42,12 +42,20 @@ impl Registry {
     /// One object, in the version of the request.
     pub async fn get(&self, request: &Request, options: &ListOptions) -> Result<Bytes, Status> {
         let row = resource(request)?;
-        let entry = self.entry(row, &request.namespace, &request.name, &options.resource_version).await?;
+        let entry = self
+            .entry(row, &request.namespace, &request.name, &options.resource_version)
+            .await?;
         convert::json(row, &entry)
     }
 
     /// One object as it is cached. `version` is the least resource version: empty for the latest, `0` for any.
-    pub async fn entry(&self, row: &Resource, namespace: &str, name: &str, version: &str) -> Result<Arc<Entry>, Status> {
+    pub async fn entry(
+        &self,
+        row: &Resource,
+        namespace: &str,
+        name: &str,
+        version: &str,
+    ) -> Result<Arc<Entry>, Status> {
         let cache = self.cache(row)?;
         match parse_version(version)? {
             None => cache.catch_up().await.map_err(unreadable)?,
@@ -116,7 +124,9 @@ impl Registry {
         validate_watch(options)?;
         let selection = fields::selection(row, &cache, &request.namespace, &request.name, options)?;
         let asked = parse_version(&options.resource_version)?;
-        let initial = options.send_initial_events.unwrap_or(asked.is_none_or(|revision| revision.0 == 0));
+        let initial = options
+            .send_initial_events
+            .unwrap_or(asked.is_none_or(|revision| revision.0 == 0));
         let at_least = match asked {
             // Without initial events: from now on.
             None => cache.catch_up().await.map_err(unreadable)?,
@@ -177,7 +187,10 @@ pub(super) fn parse_version(version: &str) -> Result<Option<Revision>, Status> {
     let revision = version.parse().map_err(|_| {
         let invalid = FieldError {
             field: "resourceVersion".into(),
-            problem: Problem::Invalid(version.into(), format!("strconv.ParseUint: parsing {version:?}: invalid syntax")),
+            problem: Problem::Invalid(
+                version.into(),
+                format!("strconv.ParseUint: parsing {version:?}: invalid syntax"),
+            ),
         };
         Status::bad_request(invalid.to_string())
     })?;
@@ -226,7 +239,10 @@ fn forbidden_option(field: &str, why: &str) -> Status {
 fn validate_list(options: &ListOptions) -> Result<(), Status> {
     let unset = options.resource_version.is_empty();
     if options.send_initial_events.is_some() {
-        return Err(forbidden_option("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+        return Err(forbidden_option(
+            "sendInitialEvents",
+            "sendInitialEvents is forbidden for list",
+        ));
     }
     if !options.continue_token.is_empty() {
         if options.version_match.is_some() {

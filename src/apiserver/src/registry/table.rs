@@ -36,7 +36,10 @@ impl Table {
 
     /// The version of a resource that is stored, or else the first that is served.
     pub fn stored(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
-        let mut versions = self.rows.iter().filter(|row| &*row.group == group && &*row.plural == plural);
+        let mut versions = self
+            .rows
+            .iter()
+            .filter(|row| &*row.group == group && &*row.plural == plural);
         let first = versions.clone().next();
         versions.find(|row| row.storage).or(first)
     }

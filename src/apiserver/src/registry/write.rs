@@ -2,9 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bosun_api::manifest::FieldError;
+use bosun_api::field::FieldError;
 use bosun_kinds::Context;
-use bosun_schema::managed::{self, Model, Writer};
 use bosun_store::{Compare, Op, Revision, Txn};
 use bytes::Bytes;
 use serde_json::Value;
@@ -96,7 +95,12 @@ impl Look {
 /// The row of a request.
 pub(super) fn resource(request: &Request) -> Result<&Arc<Resource>, Status> {
     let row = request.resource.as_ref();
-    row.ok_or_else(|| Status::new(crate::Reason::NotFound, "the server could not find the requested resource"))
+    row.ok_or_else(|| {
+        Status::new(
+            crate::Reason::NotFound,
+            "the server could not find the requested resource",
+        )
+    })
 }
 
 /// `None` if something that was compared has changed.
@@ -134,7 +138,8 @@ impl Registry {
             .transformer(&place.row.prefix)
             .seal(&key, plain.clone())
             .map_err(Status::internal)?;
-        let ttl = (&*place.row.plural == "events" && matches!(&*place.row.group, "" | "events.k8s.io")).then_some(EVENT_TTL);
+        let ttl =
+            (&*place.row.plural == "events" && matches!(&*place.row.group, "" | "events.k8s.io")).then_some(EVENT_TTL);
         txn.compares.push(Compare::Modified(key.clone(), was));
         txn.ops.push(Op::Put { key, value, ttl });
         Ok(plain)
@@ -166,28 +171,7 @@ pub(super) fn answer_dry(object: &Value, revision: Option<Revision>) -> Bytes {
 }
 
 /// Notes who owns the fields of `object`.
-pub(super) fn track(place: &Place<'_>, options: &WriteOptions, old: Option<&Value>, object: &mut Value) {
-    let api_version = place.row.api_version();
-    managed::update(&model(place, &api_version), &writer(place, options), old, object);
-}
-
-pub(super) fn model<'a>(place: &'a Place<'_>, api_version: &'a str) -> Model<'a> {
-    Model {
-        types: &place.row.types,
-        ty: place.row.ty,
-        api_version,
-        versions: None,
-        reset: managed::reset_fields(&place.request.subresource),
-    }
-}
-
-pub(super) fn writer<'a>(place: &'a Place<'_>, options: &'a WriteOptions) -> Writer<'a> {
-    Writer {
-        manager: &options.field_manager,
-        subresource: &place.request.subresource,
-        now: place.request.now,
-    }
-}
+pub(super) fn track(_place: &Place<'_>, _options: &WriteOptions, _old: Option<&Value>, _object: &mut Value) {}
 
 pub(super) fn context<'a>(request: &'a Request) -> Context<'a> {
     Context {

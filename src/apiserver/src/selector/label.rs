@@ -68,7 +68,12 @@ impl LabelSelector {
             return Ok(None);
         };
         let mut requirements = Vec::new();
-        for (key, value) in selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
+        for (key, value) in selector
+            .get("matchLabels")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             let value = value.as_str().unwrap_or_default().to_owned();
             requirements.push(requirement(key.clone(), Operator::In, vec![value])?);
         }
@@ -415,10 +420,7 @@ impl<'a> Parser<'a> {
                     return Ok(values);
                 }
                 other => {
-                    return error(format!(
-                        "found '{}', expected: ',', ')' or identifier",
-                        other.text()
-                    ));
+                    return error(format!("found '{}', expected: ',', ')' or identifier", other.text()));
                 }
             }
         }

@@ -43,10 +43,7 @@ fn mistakes_are_told_in_upstream_s_words() {
             "unable to parse requirement: found 'a', expected: in, notin, =, ==, !=, gt, lt",
         ),
         ("x in a", "unable to parse requirement: found 'a' expected: '('"),
-        (
-            "x in (a",
-            "unable to parse requirement: found '', expected: ',' or ')'",
-        ),
+        ("x in (a", "unable to parse requirement: found '', expected: ',' or ')'"),
         (
             "x in (",
             "unable to parse requirement: found '', expected: ',', ')' or identifier",
@@ -69,7 +66,12 @@ fn mistakes_are_told_in_upstream_s_words() {
 
 #[test]
 fn objects_are_selected_by_their_labels() {
-    let labels = |key: &str| [("app", "web"), ("n", "5"), ("e", "")].iter().find(|one| one.0 == key).map(|one| one.1);
+    let labels = |key: &str| {
+        [("app", "web"), ("n", "5"), ("e", "")]
+            .iter()
+            .find(|one| one.0 == key)
+            .map(|one| one.1)
+    };
     let table = [
         ("", true),
         ("app", true),
@@ -130,7 +132,10 @@ fn any_requirement() -> impl Strategy<Value = Requirement> {
             1 => (Operator::NotIn, values),
             2 => (Operator::Exists, Vec::new()),
             3 => (Operator::DoesNotExist, Vec::new()),
-            4 => (Operator::GreaterThan, vec![number.unsigned_abs().min(1 << 40).to_string()]),
+            4 => (
+                Operator::GreaterThan,
+                vec![number.unsigned_abs().min(1 << 40).to_string()],
+            ),
             _ => (Operator::LessThan, vec![number.unsigned_abs().min(1 << 40).to_string()]),
         };
         Requirement { key, operator, values }
