@@ -7,10 +7,17 @@
 //! - [`builtin`]: Kubernetes' own types as such a model ([`Types::builtin`]), by name and by kind.
 //! - [`resources`]: Kubernetes' own resources: names, verbs, subresources, groups and their order.
 //! - `facts`: the grammar of the table that both are made of, `facts/*.txt`.
+//! - [`patch`]: JSON patch and JSON merge patch; [`strategic`]: strategic merge patch.
+//! - [`fieldset`]: sets of fields; [`managed`]: who manages which; [`apply`]: server-side apply.
 
+pub mod apply;
 pub mod builtin;
 mod facts;
+pub mod fieldset;
+pub mod managed;
+pub mod patch;
 pub mod resources;
+pub mod strategic;
 pub mod types;
 
 pub use builtin::type_of_kind;
