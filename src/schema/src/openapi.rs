@@ -1,7 +1,7 @@
 //! The API described as OpenAPI, versions 3 (a document for each group's version) and 2 (one for all), rendered from the
 //! table of facts when it is asked for: a document is text written in one pass, never a tree, and nothing stays behind.
 //!
-//! - `operations`: paths and methods of resources, as upstream names and marks them.
+//! - `operations`: paths and methods of resources, as upstream names and marks them; `parameters`: what they take.
 //! - `schemas`: types, with upstream's extensions; what fields are for comes from the `k8s-openapi` crate's sources, at
 //!   build time.
 //! - `json`: the writer.
@@ -12,6 +12,7 @@
 mod descriptions;
 mod json;
 mod operations;
+mod parameters;
 mod schemas;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,8 @@ use crate::{
 use self::{
     descriptions::Descriptions,
     json::Json,
-    operations::{Answer, Body, CUSTOM_PATCHES, Operation, PARAMETERS, PATCHES},
+    operations::{Answer, Body, Operation},
+    parameters::{CUSTOM_PATCHES, PARAMETERS, PATCHES},
 };
 
 /// A custom resource, as far as its description goes.

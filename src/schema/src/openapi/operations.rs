@@ -2,7 +2,12 @@
 
 use crate::resources::ResourceFacts;
 
-use super::CustomResource;
+use super::{
+    CustomResource,
+    parameters::{
+        ANY, CUSTOM, CUSTOM_STREAM, DELETE, DELETE_COLLECTION, GROUPS, LIST, LOG, PATCH, READ, STREAM, TEXT, WRITE,
+    },
+};
 
 /// One operation.
 #[derive(Debug)]
@@ -22,7 +27,7 @@ pub(super) struct Operation {
     pub answer: Answer,
     /// Codes beside 200 with the same answer.
     pub also: &'static [u16],
-    /// Names of [`PARAMETERS`].
+    /// Names of [`PARAMETERS`](super::parameters::PARAMETERS).
     pub query: &'static [&'static str],
     pub produces: &'static [&'static str],
 }
@@ -48,192 +53,6 @@ pub(super) enum Answer {
     /// Nothing is said of it.
     Unsaid,
 }
-
-/// A parameter in a query or path: name, type, what it is for.
-pub(super) type Parameter = (&'static str, &'static str, &'static str);
-
-/// Every parameter there is.
-pub(super) const PARAMETERS: &[Parameter] = &[
-    ("allowWatchBookmarks", "boolean", "ask for BOOKMARK events in a watch"),
-    ("command", "string", "a word of the command to run; given once for each"),
-    (
-        "container",
-        "string",
-        "the container; may be left out if the pod has one",
-    ),
-    (
-        "continue",
-        "string",
-        "go on with a list where an earlier answer's metadata.continue left it",
-    ),
-    ("dryRun", "string", "with All, nothing is stored"),
-    (
-        "fieldManager",
-        "string",
-        "the name that what is changed here is owned by",
-    ),
-    ("fieldSelector", "string", "only objects whose fields match"),
-    (
-        "fieldValidation",
-        "string",
-        "what is done about unknown and duplicate fields: Ignore, Warn or Strict",
-    ),
-    ("follow", "boolean", "go on with what the container writes"),
-    ("force", "boolean", "take over fields that others own (apply only)"),
-    (
-        "gracePeriodSeconds",
-        "integer",
-        "seconds an object has to end; 0 for none",
-    ),
-    (
-        "ignoreStoreReadErrorWithClusterBreakingPotential",
-        "boolean",
-        "delete an object that can't be read, without regard for finalizers",
-    ),
-    (
-        "insecureSkipTLSVerifyBackend",
-        "boolean",
-        "don't verify the node's certificate",
-    ),
-    ("labelSelector", "string", "only objects whose labels match"),
-    ("limit", "integer", "the most objects in one answer"),
-    ("limitBytes", "integer", "the most bytes in the answer"),
-    ("orphanDependents", "boolean", "deprecated: see propagationPolicy"),
-    ("path", "string", "the path to ask for behind the proxy"),
-    ("ports", "integer", "the ports to forward"),
-    ("pretty", "string", "with true, the answer is indented"),
-    (
-        "previous",
-        "boolean",
-        "the log of the container's last run before this one",
-    ),
-    (
-        "propagationPolicy",
-        "string",
-        "what becomes of dependents: Orphan, Background or Foreground",
-    ),
-    (
-        "resourceVersion",
-        "string",
-        "the version that the answer may be as old as, or that a watch begins behind",
-    ),
-    (
-        "resourceVersionMatch",
-        "string",
-        "how resourceVersion is meant in a list",
-    ),
-    ("sendInitialEvents", "boolean", "begin a watch with what is there"),
-    ("shardSelector", "string", "only objects of a shard"),
-    ("sinceSeconds", "integer", "only what was written in the last seconds"),
-    ("stderr", "boolean", "attach to the standard error stream"),
-    ("stdin", "boolean", "attach to the standard input stream"),
-    ("stdout", "boolean", "attach to the standard output stream"),
-    (
-        "stream",
-        "string",
-        "which of the container's streams: All, Stdout or Stderr",
-    ),
-    ("tailLines", "integer", "only this many lines from the end"),
-    (
-        "timeoutSeconds",
-        "integer",
-        "seconds after which the server ends the answer",
-    ),
-    ("timestamps", "boolean", "begin every line with its time"),
-    ("tty", "boolean", "the streams are a terminal"),
-    ("watch", "boolean", "go on with changes as they happen"),
-];
-
-const LIST: &[&str] = &[
-    "allowWatchBookmarks",
-    "continue",
-    "fieldSelector",
-    "labelSelector",
-    "limit",
-    "pretty",
-    "resourceVersion",
-    "resourceVersionMatch",
-    "sendInitialEvents",
-    "shardSelector",
-    "timeoutSeconds",
-    "watch",
-];
-const WRITE: &[&str] = &["dryRun", "fieldManager", "fieldValidation", "pretty"];
-const PATCH: &[&str] = &["dryRun", "fieldManager", "fieldValidation", "force", "pretty"];
-const DELETE: &[&str] = &[
-    "dryRun",
-    "gracePeriodSeconds",
-    "ignoreStoreReadErrorWithClusterBreakingPotential",
-    "orphanDependents",
-    "pretty",
-    "propagationPolicy",
-];
-const DELETE_COLLECTION: &[&str] = &[
-    "continue",
-    "dryRun",
-    "fieldSelector",
-    "gracePeriodSeconds",
-    "ignoreStoreReadErrorWithClusterBreakingPotential",
-    "labelSelector",
-    "limit",
-    "orphanDependents",
-    "pretty",
-    "propagationPolicy",
-    "resourceVersion",
-    "resourceVersionMatch",
-    "sendInitialEvents",
-    "shardSelector",
-    "timeoutSeconds",
-];
-const LOG: &[&str] = &[
-    "container",
-    "follow",
-    "insecureSkipTLSVerifyBackend",
-    "limitBytes",
-    "pretty",
-    "previous",
-    "sinceSeconds",
-    "stream",
-    "tailLines",
-    "timestamps",
-];
-const READ: &[&str] = &["pretty"];
-
-const GROUPS: &[&str] = &[
-    "application/json",
-    "application/yaml",
-    "application/vnd.kubernetes.protobuf",
-];
-const CUSTOM: &[&str] = &["application/json", "application/yaml"];
-const CUSTOM_STREAM: &[&str] = &["application/json", "application/yaml", "application/json;stream=watch"];
-const STREAM: &[&str] = &[
-    "application/json",
-    "application/yaml",
-    "application/vnd.kubernetes.protobuf",
-    "application/json;stream=watch",
-    "application/vnd.kubernetes.protobuf;stream=watch",
-];
-const TEXT: &[&str] = &[
-    "text/plain",
-    "application/json",
-    "application/yaml",
-    "application/vnd.kubernetes.protobuf",
-];
-const ANY: &[&str] = &["*/*"];
-
-/// Sorts of patches, by media type.
-pub(super) const PATCHES: &[&str] = &[
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
-/// Sorts of patches of custom resources.
-pub(super) const CUSTOM_PATCHES: &[&str] = &[
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/apply-patch+yaml",
-];
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
