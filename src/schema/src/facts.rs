@@ -301,6 +301,12 @@ pub(crate) enum Upstream {
         as_group: &'static str,
         as_version: &'static str,
     },
+    /// Optional scalar fields of a type (without [`PREFIX`]) that protobuf tells from absent when zero, or doesn't.
+    Zeros {
+        ty: &'static str,
+        fields: Vec<&'static str>,
+        pointer: bool,
+    },
     /// What a field of a type (without [`PREFIX`]) is when absent.
     Default {
         ty: &'static str,
@@ -347,6 +353,11 @@ pub(crate) fn upstream() -> impl Iterator<Item = Upstream> {
                     as_version,
                 }
             }
+            kind @ ("plain" | "pointer") => Upstream::Zeros {
+                ty: word(),
+                fields: names(Some(word())),
+                pointer: kind == "pointer",
+            },
             "default" => {
                 let (ty, field) = word().rsplit_once('.').expect("type.field");
                 let value = serde_json::from_str(word()).expect("a JSON value");
