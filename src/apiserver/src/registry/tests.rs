@@ -3,6 +3,8 @@
 mod concurrent;
 mod deletes;
 mod reads;
+mod services;
+mod subresources;
 mod writes;
 
 use std::{sync::Arc, time::Duration};

@@ -9,7 +9,7 @@ use bosun_store::{Compare, Op, Revision, Txn};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Registry, convert, read};
+use super::{Registry, convert, read, services};
 use crate::{
     Request, Resource, Status,
     cache::{
@@ -146,11 +146,15 @@ impl Registry {
         Ok(plain)
     }
 
-    /// Adds to `txn` that the object goes, as last changed at `was`.
-    pub(super) fn take_away(place: &Place<'_>, was: Revision, txn: &mut Txn) {
+    /// Adds to `txn` that the object goes, with what it has elsewhere.
+    pub(super) fn take_away(&self, place: &Place<'_>, current: &Current, txn: &mut Txn) -> Result<(), Status> {
         let key = place.cache.store_key(&place.key);
-        txn.compares.push(Compare::Modified(key.clone(), was));
+        txn.compares.push(Compare::Modified(key.clone(), current.revision));
         txn.ops.push(Op::Delete { key });
+        if services::is_service(place.row) {
+            self.release_service(&current.object, txn)?;
+        }
+        Ok(())
     }
 }
 
@@ -195,7 +199,7 @@ pub(super) fn writer<'a>(place: &'a Place<'_>, options: &'a WriteOptions) -> Wri
     }
 }
 
-pub(super) fn context<'a>(request: &'a Request) -> Context<'a> {
+pub(super) fn context(request: &Request) -> Context<'_> {
     Context {
         now: request.now,
         subresource: &request.subresource,
