@@ -1,9 +1,15 @@
 //! The embedded engine, held to the contract and to what is its own.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
 #[path = "contract/behaviours.rs"]
 mod contract;
 #[path = "contract/model.rs"]
 mod model;
+#[path = "embedded/recovery.rs"]
+mod recovery;
+#[path = "embedded/settings.rs"]
+mod settings;
 
 use std::time::Duration;
 

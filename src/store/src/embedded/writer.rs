@@ -80,6 +80,7 @@ pub(super) fn start(shared: &Arc<Shared>, db: Connection, contents: Contents) ->
         superseded_bytes: 0,
         expiries: BTreeMap::new(),
         marks: Marks::default(),
+        full: false,
         retry: None,
         upkeep: Some(Instant::now() + UPKEEP),
         progress: None,
@@ -104,6 +105,8 @@ struct Writer {
     superseded_bytes: i64,
     expiries: BTreeMap<(i64, RowId), Bytes>,
     marks: Marks,
+    /// Whether the last write had no space.
+    full: bool,
     /// Before then nothing is tried that nobody asked for.
     retry: Option<Instant>,
     upkeep: Option<Instant>,
@@ -183,6 +186,7 @@ impl Writer {
             compacted: self.bounds.compacted,
             live_bytes: self.live_bytes,
             superseded_bytes: self.superseded_bytes,
+            full: self.full,
         }
     }
 
@@ -266,6 +270,7 @@ impl Writer {
                 }
                 if matches!(error, Error::Full(_)) {
                     tracing::warn!(%error, "a write failed");
+                    self.full = true;
                     self.retry = Some(Instant::now() + RETRY);
                     self.shared.trouble(&error);
                 } else {
@@ -408,8 +413,10 @@ impl Writer {
         }
         self.upkeep.get_or_insert(now + UPKEEP);
         if !written {
+            self.full |= batch.full.is_some();
             return;
         }
+        self.full = batch.full.is_some();
         self.marks.add(now, self.revision);
         self.shared.hub.publish(self.revision, batch.events);
         self.shared.committed();
