@@ -50,8 +50,13 @@ async fn main() -> anyhow::Result<()> {
     drop(store);
 
     if let Some(url) = url {
-        let store: Arc<dyn Store> = Etcd::open(etcd::Options::new([&url])).await?;
-        creates("etcd engine", &store).await?;
+        // Nothing of an earlier run is in the way.
+        let options = etcd::Options {
+            prefix: format!("/commits-{}", std::process::id()),
+            ..etcd::Options::new([&url])
+        };
+        let store: Arc<dyn Store> = Etcd::open(options).await?;
+        creates("etcd engine, transactions", &store).await?;
         let client = etcd_client::Client::connect([&url], None).await?;
         measure("etcd, bare puts", move |writer, number| {
             let mut client = client.clone();
