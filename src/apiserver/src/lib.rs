@@ -2,12 +2,23 @@
 //!
 //! - [`status`]: what a request is answered when it can't be done.
 //! - [`resource`]: a row of the table of kinds.
-//! - [`request`]: who asks for what.
+//! - [`request`], [`options`]: who asks for what, and how; [`selector`]: of which objects.
+//! - [`registry`]: the engine: every operation of every kind.
+//! - [`cache`]: what reads and watches are answered from.
+//! - [`admission`]: what is asked before a change is stored.
+//! - [`transform`]: what happens to objects on their way to the store: encryption.
 
+pub mod admission;
+pub mod cache;
+pub mod options;
+pub mod registry;
 pub mod request;
 pub mod resource;
+pub mod selector;
 pub mod status;
+pub mod transform;
 
+pub use registry::Registry;
 pub use request::{Request, User};
-pub use resource::{Resource, Scope};
+pub use resource::{Resource, ScalePaths, Scope, Selectable, Subresource};
 pub use status::{Reason, Status};
