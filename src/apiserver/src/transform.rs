@@ -150,7 +150,7 @@ mod tests {
             let cipher = cipher(&["a"]);
             let mut sealed = cipher.seal(b"/k", plain).unwrap().to_vec();
             let at = SEALED.len() + at.index(sealed.len() - SEALED.len());
-            sealed[at] ^= 1 << bit;
+            sealed[at] ^= 1u8 << bit;
             prop_assert!(cipher.open(b"/k", sealed.into()).is_err());
         }
 
