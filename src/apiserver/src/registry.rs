@@ -12,33 +12,41 @@
 //! - [`table`], [`builtin`], [`fields`]: the rows.
 //! - [`read`]: get, list, watch; [`continuation`]: pages of lists; [`follow`]: for what follows a kind in this process.
 //! - [`write`]: what all writes share; [`create`], [`update`] (replace, patch, apply), [`delete`].
-//! - [`metadata`], [`names`]: what is the engine's in every object; [`shape`]: objects as types want them.
+//! - [`metadata`]: what is the engine's in every object; [`shape`]: objects as types want them.
+//! - [`subresource`]: scale, binding, eviction.
+//! - [`services`]: the addresses and node ports that Services get.
 //! - [`namespace`]: life and death of namespaces; [`convert`]: versions of one stored object.
 
 pub mod builtin;
 mod continuation;
 pub mod convert;
 mod create;
+mod delete;
 pub mod fields;
 pub mod follow;
-mod generic;
 pub mod metadata;
-mod names;
 mod namespace;
 mod read;
+mod rules;
+pub mod services;
 mod shape;
+mod subresource;
 pub mod table;
+mod update;
 mod write;
 
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bosun_store::Store;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::task::JoinSet;
 
+pub use delete::Deleted;
 pub use follow::{Follow, Followed};
+pub use namespace::{IMMORTAL, own_request};
 pub use read::{List, Watching};
+pub use services::{IpRange, ServiceConfig};
 pub use table::Table;
 pub use write::Written;
 
@@ -56,6 +64,8 @@ pub struct Config {
     pub transformers: HashMap<Arc<str>, Arc<dyn Transformer>>,
     /// How much of the past each cache keeps.
     pub limits: Limits,
+    /// What Services are given.
+    pub services: ServiceConfig,
 }
 
 /// Why a row can't be served.
@@ -78,7 +88,7 @@ pub struct Registry {
     config: Config,
     /// Rows come and go one at a time.
     changing: tokio::sync::Mutex<()>,
-    _tasks: Mutex<JoinSet<()>>,
+    _tasks: JoinSet<()>,
 }
 
 impl Registry {
@@ -89,16 +99,17 @@ impl Registry {
         config: Config,
     ) -> Result<Arc<Self>, RowError> {
         let feed = Arc::new(Feed::new(store.clone(), config.limits).await?);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow_store(feed.clone()));
         let registry = Self {
             store,
-            feed: feed.clone(),
+            feed,
             table: ArcSwap::from_pointee(Table::new(rows)),
             admission: RwLock::new(Arc::new(AdmitAll)),
             config,
             changing: tokio::sync::Mutex::default(),
-            _tasks: Mutex::default(),
+            _tasks: tasks,
         };
-        registry._tasks.lock().spawn(follow_store(feed));
         let table = registry.table();
         for row in table.rows() {
             registry.load(&table, row).await?;
@@ -209,3 +220,6 @@ async fn follow_store(feed: Arc<Feed>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,6 @@ pub(crate) struct GroupVersionKind {
 
 /// Fields of which at most one is set.
 #[derive(Debug)]
-#[allow(dead_code, reason = "rendering OpenAPI, the next module, reads it")]
 pub(crate) struct Union {
     /// The field that says which, if there is one.
     pub discriminator: Option<&'static str>,
@@ -234,6 +233,8 @@ pub(crate) struct ResourceLine {
     pub list: Option<&'static str>,
     pub namespaced: bool,
     pub verbs: Vec<&'static str>,
+    /// Its deletion is answered with the object, not with a status.
+    pub returned: bool,
     pub subresources: Vec<SubresourceLine>,
 }
 
@@ -273,6 +274,7 @@ pub(crate) fn resources() -> Vec<ResourceLine> {
                 list: some(word()),
                 namespaced: word() == "namespaced",
                 verbs: word().split(',').collect(),
+                returned: words.next() == Some("returned"),
                 subresources: Vec::new(),
             });
         } else {
@@ -302,11 +304,16 @@ pub(crate) enum Upstream {
         as_version: &'static str,
     },
     /// Optional scalar fields of a type (without [`PREFIX`]) that protobuf tells from absent when zero, or doesn't.
-    #[allow(dead_code, reason = "the protobuf encoding, the next module, reads it")]
     Zeros {
         ty: &'static str,
         fields: Vec<&'static str>,
         pointer: bool,
+    },
+    /// The only values a text field of a type (without [`PREFIX`]) may have.
+    Values {
+        ty: &'static str,
+        field: &'static str,
+        values: Vec<&'static str>,
     },
     /// What a field of a type (without [`PREFIX`]) is when absent.
     Default {
@@ -359,6 +366,11 @@ pub(crate) fn upstream() -> impl Iterator<Item = Upstream> {
                 fields: names(Some(word())),
                 pointer: kind == "pointer",
             },
+            "values" => {
+                let (ty, field) = word().rsplit_once('.').expect("type.field");
+                let values = names(Some(word()));
+                Upstream::Values { ty, field, values }
+            }
             "default" => {
                 let (ty, field) = word().rsplit_once('.').expect("type.field");
                 let value = serde_json::from_str(word()).expect("a JSON value");

@@ -30,6 +30,8 @@ pub struct ResourceFacts {
     pub namespaced: bool,
     /// What can be done with it, sorted by name.
     pub verbs: Vec<&'static str>,
+    /// Whether upstream answers its deletion with the object rather than a `Status`.
+    pub returns_deleted: bool,
     /// Such as `po`.
     pub short_names: Vec<&'static str>,
     /// Such as `all`.
@@ -171,7 +173,7 @@ fn build_resources() -> Vec<ResourceFacts> {
             } => {
                 stored_as.insert((group, plural), (as_group, as_version));
             }
-            Upstream::Group { .. } | Upstream::Zeros { .. } | Upstream::Default { .. } => {}
+            Upstream::Group { .. } | Upstream::Zeros { .. } | Upstream::Values { .. } | Upstream::Default { .. } => {}
         }
     }
     let types = Types::builtin();
@@ -208,6 +210,7 @@ fn build_resources() -> Vec<ResourceFacts> {
                 list_ty: line.list.map(find),
                 namespaced: line.namespaced,
                 verbs: line.verbs.clone(),
+                returns_deleted: line.returned,
                 short_names,
                 categories,
                 subresources: line.subresources.iter().map(|sub| subresource(sub, &find)).collect(),
@@ -304,7 +307,10 @@ mod tests {
         for fact in facts::upstream() {
             let (group, plural) = match fact {
                 Upstream::Names { group, plural, .. } | Upstream::Stored { group, plural, .. } => (group, plural),
-                Upstream::Group { .. } | Upstream::Zeros { .. } | Upstream::Default { .. } => continue,
+                Upstream::Group { .. }
+                | Upstream::Zeros { .. }
+                | Upstream::Values { .. }
+                | Upstream::Default { .. } => continue,
             };
             assert!(
                 resources().iter().any(|row| (row.group, row.plural) == (group, plural)),

@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bosun_api::field::FieldError;
 use bosun_kinds::Context;
+use bosun_schema::managed::{self, Model, Writer};
 use bosun_store::{Compare, Op, Revision, Txn};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Registry, convert, read};
+use super::{Registry, convert, read, services};
 use crate::{
     Request, Resource, Status,
     cache::{
@@ -145,11 +146,15 @@ impl Registry {
         Ok(plain)
     }
 
-    /// Adds to `txn` that the object goes, as last changed at `was`.
-    pub(super) fn take_away(place: &Place<'_>, was: Revision, txn: &mut Txn) {
+    /// Adds to `txn` that the object goes, with what it has elsewhere.
+    pub(super) fn take_away(&self, place: &Place<'_>, current: &Current, txn: &mut Txn) -> Result<(), Status> {
         let key = place.cache.store_key(&place.key);
-        txn.compares.push(Compare::Modified(key.clone(), was));
+        txn.compares.push(Compare::Modified(key.clone(), current.revision));
         txn.ops.push(Op::Delete { key });
+        if services::is_service(place.row) {
+            self.release_service(&current.object, txn)?;
+        }
+        Ok(())
     }
 }
 
@@ -171,9 +176,30 @@ pub(super) fn answer_dry(object: &Value, revision: Option<Revision>) -> Bytes {
 }
 
 /// Notes who owns the fields of `object`.
-pub(super) fn track(_place: &Place<'_>, _options: &WriteOptions, _old: Option<&Value>, _object: &mut Value) {}
+pub(super) fn track(place: &Place<'_>, options: &WriteOptions, old: Option<&Value>, object: &mut Value) {
+    let api_version = place.row.api_version();
+    managed::update(&model(place, &api_version), &writer(place, options), old, object);
+}
 
-pub(super) fn context<'a>(request: &'a Request) -> Context<'a> {
+pub(super) fn model<'a>(place: &'a Place<'_>, api_version: &'a str) -> Model<'a> {
+    Model {
+        types: &place.row.types,
+        ty: place.row.ty,
+        api_version,
+        versions: None,
+        reset: managed::reset_fields(&place.request.subresource),
+    }
+}
+
+pub(super) fn writer<'a>(place: &'a Place<'_>, options: &'a WriteOptions) -> Writer<'a> {
+    Writer {
+        manager: &options.field_manager,
+        subresource: &place.request.subresource,
+        now: place.request.now,
+    }
+}
+
+pub(super) fn context(request: &Request) -> Context<'_> {
     Context {
         now: request.now,
         subresource: &request.subresource,
