@@ -6,9 +6,11 @@
 //! - [`registry`]: the engine: every operation of every kind.
 //! - [`cache`]: what reads and watches are answered from.
 //! - [`admission`]: what is asked before a change is stored.
+//! - [`auth`]: who asks, and whether they may.
 //! - [`transform`]: what happens to objects on their way to the store: encryption.
 
 pub mod admission;
+pub mod auth;
 pub mod cache;
 pub mod options;
 pub mod registry;
