@@ -3,7 +3,15 @@
 //! - [`status`]: what a request is answered when it can't be done.
 //! - [`resource`]: a row of the table of kinds.
 //! - [`request`]: who asks for what.
+//! - [`audit`]: who did what, by policy.
+//! - [`discovery`]: what is served, told to clients.
+//! - [`metrics`]: what is counted.
+//! - [`http`]: requests and answers.
 
+pub mod audit;
+pub mod discovery;
+pub mod http;
+pub mod metrics;
 pub mod request;
 pub mod resource;
 pub mod status;
