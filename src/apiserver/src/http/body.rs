@@ -62,6 +62,18 @@ impl Body {
         }
     }
 
+    /// Pieces that are at hand. If there is but one, its length is told beforehand.
+    pub fn pieces(mut pieces: Box<dyn Iterator<Item = Bytes> + Send>) -> Self {
+        let first = pieces.next().unwrap_or_default();
+        match pieces.next() {
+            None => Self::full(first),
+            Some(second) => {
+                let all = [first, second].into_iter().chain(pieces);
+                Self::stream(futures_util::stream::iter(all.map(Ok)))
+            }
+        }
+    }
+
     /// Has `observer` watch it being sent.
     pub fn observed(mut self, observer: Box<dyn Observer>) -> Self {
         self.observer = Some(observer);
