@@ -44,11 +44,15 @@ pub struct Resource {
     pub ty: TypeId,
     /// What is particular to it.
     pub strategy: Arc<dyn Strategy>,
+    /// Fields that selectors may use, beside `metadata.name` and `metadata.namespace`.
+    pub selectable: Vec<Selectable>,
     /// Where its objects are stored, without the namespace: `/registry/<group or core>/<plural>/`. Resources of one
     /// prefix are versions of each other, converted between by the engine.
     pub prefix: Arc<str>,
     /// Whether this is the version that is stored.
     pub storage: bool,
+    /// The `apiVersion` of stored objects.
+    pub stored_api_version: Arc<str>,
 }
 
 /// A part of an object, or an action on it, with a path of its own.
@@ -60,6 +64,30 @@ pub struct Subresource {
     pub kind: (Arc<str>, Arc<str>, Arc<str>),
     /// What may be done with it.
     pub verbs: Vec<Arc<str>>,
+    /// Where the object keeps what a `Scale` shows, for `scale`.
+    pub scale: Option<ScalePaths>,
+}
+
+/// Where an object keeps what a `Scale` shows: paths such as `spec.replicas`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    /// How many are wanted.
+    pub spec_replicas: Arc<str>,
+    /// How many there are.
+    pub status_replicas: Arc<str>,
+    /// Which they are: a label selector, as text or as object.
+    pub selector: Option<Arc<str>>,
+}
+
+/// A field that field selectors may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selectable {
+    /// As selectors name it, such as `regarding.name`.
+    pub label: Arc<str>,
+    /// Where the stored object has it, such as `involvedObject.name`.
+    pub path: Arc<str>,
+    /// Its value where the object has none.
+    pub otherwise: &'static str,
 }
 
 impl Resource {

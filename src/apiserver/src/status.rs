@@ -1,6 +1,6 @@
 //! What a request is answered when it can't be done: `meta.v1.Status`, in upstream's words.
 
-use bosun_api::manifest::{FieldError, Problem};
+use bosun_api::manifest::FieldError;
 use serde_json::{Value, json};
 
 /// Why, for programs (`metav1.StatusReason`).
@@ -40,6 +40,22 @@ pub enum Reason {
     Timeout,
 }
 
+impl From<bosun_store::Error> for Status {
+    fn from(error: bosun_store::Error) -> Self {
+        use bosun_store::Error;
+        match &error {
+            Error::Full(_) => Self::new(Reason::ServiceUnavailable, error.to_string()).retry_after(5),
+            Error::Unavailable(_) | Error::Lagging | Error::Future { .. } => {
+                Self::new(Reason::ServiceUnavailable, error.to_string()).retry_after(1)
+            }
+            Error::Refused(_) => Self::new(Reason::RequestEntityTooLarge, error.to_string()),
+            Error::Compacted { .. } => Self::new(Reason::Expired, error.to_string()),
+            Error::Conflict => Self::new(Reason::Conflict, error.to_string()),
+            Error::Damaged(_) => Self::internal(error),
+        }
+    }
+}
+
 impl Reason {
     /// The HTTP status that goes with it.
     pub fn code(self) -> u16 {
@@ -73,6 +89,8 @@ pub struct Status {
     pub message: String,
     /// `details`, if there are any: `name`, `group`, `kind`, `uid`, `causes`, `retryAfterSeconds`.
     pub details: Option<Value>,
+    /// With [`Reason::Expired`], a token that continues the list as it is now.
+    pub continue_token: Option<String>,
 }
 
 impl Status {
@@ -82,6 +100,7 @@ impl Status {
             reason,
             message: message.into(),
             details: None,
+            continue_token: None,
         }
     }
 
@@ -154,6 +173,38 @@ impl Status {
         }
     }
 
+    /// 400, with this message.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(Reason::BadRequest, message)
+    }
+
+    /// `Internal error occurred: …`
+    pub fn internal(why: impl std::fmt::Display) -> Self {
+        let mut status = Self::new(Reason::InternalError, format!("Internal error occurred: {why}"));
+        status.details = Some(json!({"causes": [{"message": why.to_string()}]}));
+        status
+    }
+
+    /// Adds a cause to the details.
+    pub fn because(mut self, reason: &str, message: &str, field: &str) -> Self {
+        let mut cause = json!({"reason": reason, "message": message});
+        if !field.is_empty() {
+            cause["field"] = field.into();
+        }
+        let details = self.details.get_or_insert_with(|| json!({}));
+        match details["causes"].as_array_mut() {
+            Some(causes) => causes.push(cause),
+            None => details["causes"] = json!([cause]),
+        }
+        self
+    }
+
+    /// Says when to try again.
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.details.get_or_insert_with(|| json!({}))["retryAfterSeconds"] = seconds.into();
+        self
+    }
+
     /// As it is sent.
     pub fn to_json(&self) -> Value {
         let mut status = json!({
@@ -162,6 +213,9 @@ impl Status {
         });
         if let Some(details) = &self.details {
             status["details"] = details.clone();
+        }
+        if let Some(token) = &self.continue_token {
+            status["metadata"]["continue"] = token.as_str().into();
         }
         status["code"] = self.reason.code().into();
         status
@@ -188,15 +242,7 @@ fn details(group: &str, kind: &str, name: &str) -> Value {
 
 /// One field's error, for programs.
 fn cause(error: &FieldError) -> Value {
-    let reason = match &error.problem {
-        Problem::Required(_) => "FieldValueRequired",
-        Problem::Invalid(..) | Problem::Unknown => "FieldValueInvalid",
-        Problem::WrongType(_) => "FieldValueTypeInvalid",
-        Problem::Unsupported(..) => "FieldValueNotSupported",
-        Problem::Duplicate(_) => "FieldValueDuplicate",
-        Problem::NotFound(_) => "FieldValueNotFound",
-        Problem::Forbidden(_) => "FieldValueForbidden",
-    };
+    let reason = error.problem.cause();
     let text = error.to_string();
     let message = text.strip_prefix(&format!("{}: ", error.field)).unwrap_or(&text);
     json!({"reason": reason, "message": message, "field": error.field})
@@ -208,6 +254,8 @@ mod tests {
 
     #[test]
     fn an_invalid_object_is_told_as_upstream_does() {
+        use bosun_api::manifest::Problem;
+
         let errors = [FieldError {
             field: "spec.containers[0].name".into(),
             problem: Problem::Required(String::new()),

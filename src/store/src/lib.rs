@@ -4,9 +4,13 @@
 //! acknowledged survives the death of the process and of the machine.
 //!
 //! - [`store`]: the trait [`Store`] and its vocabulary.
+//! - [`embedded`]: an engine over `SQLite`, for one server: threads for writing and reading, group commit, checksums.
 
+pub mod embedded;
 pub mod store;
+mod task;
 
+pub use embedded::Embedded;
 pub use store::{
-    Compare, Error, Event, KeyRange, KeyValue, Op, Range, Result, Revision, Store, Txn, Watch, WatchBatch,
+    Compare, Error, Event, Health, KeyRange, KeyValue, Op, Range, Result, Revision, Store, Txn, Watch, WatchBatch,
 };

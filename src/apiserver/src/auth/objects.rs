@@ -1,0 +1,64 @@
+//! What authentication and admission read of the stored objects.
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::Status;
+
+/// Reads of stored objects, as of now: whoever was told of a write sees it here. Group and plural name the kind, in its
+/// stored version.
+#[async_trait]
+pub trait Objects: Send + Sync {
+    /// One object; `None` if it is not there. The namespace is empty for kinds without.
+    async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<Value>, Status>;
+
+    /// All of a namespace, or, with an empty one, all.
+    async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, Status>;
+}
+
+/// A text in a tree; empty if there is none.
+pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(crate) mod fake {
+    //! Objects in memory, for tests.
+
+    use parking_lot::Mutex;
+
+    use super::{Objects, Status, Value, async_trait, text};
+
+    /// Group, plural and object.
+    #[derive(Default)]
+    pub(crate) struct Stored(pub(crate) Mutex<Vec<(String, String, Value)>>);
+
+    impl Stored {
+        pub(crate) fn of(objects: &[(&str, &str, Value)]) -> Self {
+            let own = |(group, plural, object): &(&str, &str, Value)| {
+                ((*group).to_owned(), (*plural).to_owned(), object.clone())
+            };
+            Self(Mutex::new(objects.iter().map(own).collect()))
+        }
+
+        fn matching(&self, group: &str, plural: &str, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+            let objects = self.0.lock();
+            let of_kind = objects.iter().filter(|(g, p, object)| g == group && p == plural && fits(object));
+            of_kind.map(|(_, _, object)| object.clone()).collect()
+        }
+    }
+
+    #[async_trait]
+    impl Objects for Stored {
+        async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
+            let fits =
+                |object: &Value| text(object, "/metadata/namespace") == namespace && text(object, "/metadata/name") == name;
+            Ok(self.matching(group, plural, fits).pop())
+        }
+
+        async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, Status> {
+            let fits = |object: &Value| namespace.is_empty() || text(object, "/metadata/namespace") == namespace;
+            Ok(self.matching(group, plural, fits))
+        }
+    }
+}

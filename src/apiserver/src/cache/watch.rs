@@ -1,0 +1,189 @@
+//! One watch: what there is first, if it was asked for, then each change once, in order, and now and then a bookmark.
+
+use std::{sync::Arc, time::Duration};
+
+use bosun_store::Revision;
+use tokio::{sync::mpsc::error::TryRecvError, time::Instant};
+
+use super::{
+    Cache, Change, Entry, Kind,
+    watchers::{Queue, Ticket},
+};
+
+/// How far apart bookmarks are.
+const BOOKMARK: Duration = Duration::from_secs(60);
+/// How long before its end a watch gets its last bookmark.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
+
+/// How to watch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WatchOptions {
+    /// From this revision on; `None`: everything there is first, as if it were added.
+    pub from: Option<Revision>,
+    /// Whether the client understands bookmarks.
+    pub bookmarks: bool,
+    /// Whether a bookmark tells the end of what was there first (`sendInitialEvents`).
+    pub mark_initial_end: bool,
+    /// That bookmark's revision is this at least.
+    pub at_least: Revision,
+    /// When it ends, without an error.
+    pub timeout: Option<Duration>,
+}
+
+/// What a watch tells.
+#[derive(Clone, Debug)]
+pub enum WatchEvent {
+    /// An object that is there: `ADDED`.
+    Initial(Arc<Entry>),
+    /// Something changed.
+    Change(Kind, Arc<Change>),
+    /// Nothing else happened up to this revision: `BOOKMARK`.
+    Bookmark {
+        /// Up to where.
+        revision: Revision,
+        /// Whether it ends what was there first: the annotation `k8s.io/initial-events-end`.
+        initial_end: bool,
+    },
+}
+
+/// A running watch. Dropping it ends it.
+pub struct Watch {
+    cache: Arc<Cache>,
+    ticket: Ticket,
+    queue: Queue,
+    /// Shared with others who began at the same revision, and how many of them have been told.
+    initial: (Arc<[Arc<Entry>]>, usize),
+    missed: std::vec::IntoIter<(Kind, Arc<Change>)>,
+    /// Up to where everything has been told.
+    revision: Revision,
+    options: WatchOptions,
+    initial_end: bool,
+    bookmark: Option<Instant>,
+    deadline: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new(
+        cache: Arc<Cache>,
+        ticket: Ticket,
+        queue: Queue,
+        initial: Arc<[Arc<Entry>]>,
+        missed: Vec<(Kind, Arc<Change>)>,
+        revision: Revision,
+        options: WatchOptions,
+    ) -> Self {
+        let now = Instant::now();
+        let deadline = options.timeout.map(|timeout| now + timeout);
+        Self {
+            cache,
+            ticket,
+            queue,
+            initial: (initial, 0),
+            missed: missed.into_iter(),
+            revision,
+            options,
+            initial_end: options.mark_initial_end,
+            bookmark: options.bookmarks.then(|| next_bookmark(now, deadline)),
+            deadline,
+        }
+    }
+
+    /// The next event; `None` at the end: the time is over, or this watcher was too slow, or the server has lost track.
+    pub async fn next(&mut self) -> Option<WatchEvent> {
+        loop {
+            if let Some(event) = self.ready() {
+                return event;
+            }
+            let wake = [self.bookmark, self.deadline].into_iter().flatten().min();
+            let received = match wake {
+                Some(at) => tokio::time::timeout_at(at, self.queue.recv()).await,
+                None => Ok(self.queue.recv().await),
+            };
+            match received {
+                Ok(Some((kind, change))) => return Some(self.told(kind, change)),
+                Ok(None) => return None,
+                Err(_) => {
+                    let now = Instant::now();
+                    if self.deadline.is_some_and(|deadline| deadline <= now) {
+                        return None;
+                    }
+                    self.bookmark = Some(next_bookmark(now, self.deadline));
+                    if let Some(event) = self.mark(false) {
+                        return Some(event);
+                    }
+                }
+            }
+        }
+    }
+
+    /// An event that is there without waiting.
+    pub fn try_next(&mut self) -> Option<WatchEvent> {
+        self.ready().flatten()
+    }
+
+    /// `Some(None)` if there will be no more.
+    fn ready(&mut self) -> Option<Option<WatchEvent>> {
+        let (initial, told) = &mut self.initial;
+        if let Some(entry) = initial.get(*told).cloned() {
+            *told += 1;
+            if *told == initial.len() {
+                self.initial = (Arc::new([]), 0);
+            }
+            return Some(Some(WatchEvent::Initial(entry)));
+        }
+        if let Some((kind, change)) = self.missed.next() {
+            return Some(Some(self.told(kind, change)));
+        }
+        if self.initial_end {
+            self.initial_end = false;
+            let revision = self.revision.max(self.options.at_least);
+            return Some(Some(WatchEvent::Bookmark {
+                revision,
+                initial_end: true,
+            }));
+        }
+        match self.queue.try_recv() {
+            Ok((kind, change)) => Some(Some(self.told(kind, change))),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(None),
+        }
+    }
+
+    fn told(&mut self, kind: Kind, change: Arc<Change>) -> WatchEvent {
+        self.revision = change.revision();
+        WatchEvent::Change(kind, change)
+    }
+
+    /// A bookmark, or what came in the meantime.
+    fn mark(&mut self, initial_end: bool) -> Option<WatchEvent> {
+        // Whatever happened up to here has been queued before: if the queue is empty now, it has been told.
+        let revision = self.cache.revision();
+        match self.queue.try_recv() {
+            Ok((kind, change)) => Some(self.told(kind, change)),
+            Err(TryRecvError::Disconnected) => None,
+            Err(TryRecvError::Empty) => {
+                self.revision = self.revision.max(revision);
+                Some(WatchEvent::Bookmark {
+                    revision: self.revision,
+                    initial_end,
+                })
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.cache.forget(&self.ticket);
+    }
+}
+
+/// About a minute on, not for all watches at once; and shortly before the end.
+fn next_bookmark(now: Instant, deadline: Option<Instant>) -> Instant {
+    let jitter = Duration::from_millis(fastrand::u64(0..15_000));
+    let next = now + BOOKMARK - jitter;
+    match deadline.and_then(|deadline| deadline.checked_sub(LAST_BOOKMARK)) {
+        Some(last) if now < last => next.min(last),
+        _ => next,
+    }
+}

@@ -1,0 +1,74 @@
+//! Objects as their types want them: what is decoded from a request, before anything is decided.
+
+use bosun_schema::check::{check, strict_error};
+use serde_json::Value;
+
+use crate::{
+    Resource, Status,
+    options::{Body, FieldValidation},
+};
+
+/// An object of the row's kind, canonical, with its defaults; and what the user is warned of.
+pub(super) fn read(row: &Resource, body: Body, validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
+    let Body { mut value, mistakes } = body;
+    expect_kind(row, &mut value)?;
+    let warnings = fit(row, &mut value, mistakes, validation)?;
+    Ok((value, warnings))
+}
+
+/// Makes `object` one of the row's type.
+pub(super) fn fit(
+    row: &Resource,
+    object: &mut Value,
+    mut mistakes: Vec<String>,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    let unknown = check(&row.types, row.ty, object).map_err(|error| unusable(row, error))?;
+    mistakes.extend(unknown);
+    match validation {
+        FieldValidation::Ignore => mistakes.clear(),
+        FieldValidation::Warn => {}
+        FieldValidation::Strict if mistakes.is_empty() => {}
+        FieldValidation::Strict => return Err(unusable(row, strict_error(&mistakes))),
+    }
+    row.strategy.default(object);
+    Ok(mistakes)
+}
+
+fn expect_kind(row: &Resource, object: &mut Value) -> Result<(), Status> {
+    let Some(fields) = object.as_object_mut() else {
+        return Err(unusable(row, "json: cannot unmarshal into an object"));
+    };
+    let expected = row.api_version();
+    let given = |field: &str| fields.get(field).and_then(Value::as_str).unwrap_or_default();
+    match given("apiVersion") {
+        "" => {}
+        version if version == expected => {}
+        version => {
+            return Err(Status::bad_request(format!(
+                "the API version in the data ({version}) does not match the expected API version ({expected})"
+            )));
+        }
+    }
+    match given("kind") {
+        "" => {}
+        kind if kind == &*row.kind => {}
+        kind => {
+            return Err(Status::bad_request(format!(
+                "{kind} in version {:?} cannot be handled as a {}",
+                row.version, row.kind
+            )));
+        }
+    }
+    fields.insert("apiVersion".into(), expected.into());
+    fields.insert("kind".into(), (&*row.kind).into());
+    Ok(())
+}
+
+fn unusable(row: &Resource, why: impl std::fmt::Display) -> Status {
+    Status::bad_request(format!(
+        "{kind} in version {:?} cannot be handled as a {kind}: {why}",
+        row.version,
+        kind = row.kind
+    ))
+}

@@ -1,0 +1,32 @@
+//! The embedded engine, held to the contract and to what is its own.
+
+#[path = "contract/behaviours.rs"]
+mod contract;
+
+use std::time::Duration;
+
+use bosun_store::embedded::Options;
+
+fn options(dir: &tempfile::TempDir) -> Options {
+    Options {
+        progress: Duration::from_millis(300),
+        watch_queue: 64,
+        ..Options::new(dir.path().join("store"))
+    }
+}
+
+macro_rules! held_to {
+    ($($name:ident,)*) => {
+        mod behaves {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let dir = tempfile::tempdir().unwrap();
+                    let store = bosun_store::Embedded::open(super::options(&dir)).await.unwrap();
+                    super::contract::$name(store).await;
+                }
+            )*
+        }
+    };
+}
+contract::behaviours!(held_to);
