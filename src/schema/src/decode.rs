@@ -51,8 +51,13 @@ pub enum DecodeError {
 /// # Errors
 /// [`DecodeError::Json`] or [`DecodeError::TooManyValues`].
 pub fn json(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    json_within(bytes, &mut MAX_VALUES.clone())
+}
+
+/// Reads one JSON text of at most `left` values, which it takes them from.
+pub(crate) fn json_within(bytes: &[u8], left: &mut usize) -> Result<Decoded, DecodeError> {
     let mut reader = Reader {
-        left: MAX_VALUES,
+        left: *left,
         duplicates: Vec::new(),
     };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
@@ -60,6 +65,7 @@ pub fn json(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         deserializer.end()?;
         Ok(value)
     });
+    *left = reader.left;
     match read {
         Ok(value) => Ok(Decoded {
             value,

@@ -302,7 +302,6 @@ pub(crate) enum Upstream {
         as_version: &'static str,
     },
     /// Optional scalar fields of a type (without [`PREFIX`]) that protobuf tells from absent when zero, or doesn't.
-    #[allow(dead_code, reason = "the protobuf encoding, the next module, reads it")]
     Zeros {
         ty: &'static str,
         fields: Vec<&'static str>,

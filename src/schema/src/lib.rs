@@ -8,12 +8,14 @@
 //! - [`resources`]: Kubernetes' own resources: names, verbs, subresources, groups and their order.
 //! - [`decode`]: JSON and YAML to a tree, within bounds, telling keys given twice.
 //! - [`check`]: a tree against its type: wrong types, unknown fields, canonical forms.
+//! - [`protobuf`]: a tree to the protobuf encoding of built-in kinds and back.
 //! - `facts`: the grammar of the table that both are made of, `facts/*.txt`.
 
 pub mod builtin;
 pub mod check;
 pub mod decode;
 mod facts;
+pub mod protobuf;
 pub mod resources;
 mod time;
 pub mod types;
