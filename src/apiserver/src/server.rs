@@ -14,7 +14,7 @@ mod stall;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::{Request, Response, body::Incoming, service::service_fn};
+use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -197,8 +197,8 @@ impl Connection {
             certificates: certificates.iter().map(|one| one.clone().into_owned()).collect(),
         };
         let http2 = session.alpn_protocol() == Some(b"h2");
-        self.converse(stall::NoStall::new(stream, self.limits.stall), peer, http2)
-            .await;
+        let stream = stall::NoStall::new(stream, self.limits.stall);
+        self.converse(stream, peer, http2).await;
     }
 
     /// Answers requests until either side ends the connection.

@@ -36,6 +36,8 @@ fn row(
         types: Arc::new(types),
         ty,
         strategy: Arc::new(Plain),
+        selectable: Vec::new(),
+        stored_api_version: version.into(),
         prefix: format!("/registry/{plural}/").into(),
         storage: true,
     })
@@ -46,11 +48,13 @@ fn documents() -> Documents {
         name: "scale".into(),
         kind: ("autoscaling".into(), "v1".into(), "Scale".into()),
         verbs: vec!["get".into()],
+        scale: None,
     };
     let status = Subresource {
         name: "status".into(),
         kind: ("".into(), "v1".into(), "Pod".into()),
         verbs: vec!["get".into()],
+        scale: None,
     };
     let rows = [
         row("", "v1", "Pod", "pods", Scope::Namespaced, vec![status]),

@@ -184,7 +184,10 @@ impl Encoder {
             };
             let value = parsed(&json)?;
             let word = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
-            let ty = protobuf::type_of(word("apiVersion"), word("kind")).map_err(internal)?;
+            let (api_version, kind) = (word("apiVersion"), word("kind"));
+            let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+            let ty = bosun_schema::type_of_kind(group, version, kind);
+            let ty = ty.ok_or_else(|| internal(format!("{api_version} {kind} has no field numbers")))?;
             protobuf::encode_message(ty, &value).map(Bytes::from).map_err(internal)
         });
         let messages = messages.collect::<Result<Vec<_>, Status>>()?;

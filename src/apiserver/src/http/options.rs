@@ -12,7 +12,7 @@ use crate::{
 
 /// How to list, watch or delete a collection.
 pub fn list(query: &Query) -> Result<ListOptions, Status> {
-    let selector = |error: crate::selector::SelectorError| bad(error.to_string());
+    let selector = |error: crate::selector::label::SelectorError| bad(error.to_string());
     let limit = query.number("limit")?.unwrap_or(0);
     Ok(ListOptions {
         labels: LabelSelector::parse(query.get("labelSelector").unwrap_or_default()).map_err(selector)?,

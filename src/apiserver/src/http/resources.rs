@@ -21,7 +21,7 @@ use crate::{
     Resource, Status,
     cache::{Watch, WatchEvent},
     options::{Body as Decoded, PatchType},
-    registry::{Watching, Written, convert},
+    registry::{List, Watching, Written, convert},
     resource::Subresource,
     status::Reason,
 };
@@ -107,17 +107,9 @@ fn offers(row: &Resource, sub: Option<&Subresource>, verb: &str) -> Offers {
     };
     let faces = !matches!(verb, "deletecollection");
     Offers {
-        protobuf: protobuf::type_of(&api_version(group, version), kind).is_ok(),
+        protobuf: bosun_schema::type_of_kind(group, version, kind).is_some(),
         table: faces,
         metadata: faces,
-    }
-}
-
-fn api_version(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
     }
 }
 
@@ -139,6 +131,10 @@ impl Handler<'_, '_> {
     async fn list(&mut self) -> Result<Response<Body>, Status> {
         let options = options::list(&self.exchange.query)?;
         let list = self.shared.registry.list(&self.exchange.request, &options).await?;
+        self.list_of(list)
+    }
+
+    fn list_of(&self, list: List) -> Result<Response<Body>, Status> {
         let head = ListHead {
             api_version: &self.row.api_version(),
             kind: &self.row.list_kind,
@@ -232,7 +228,12 @@ impl Handler<'_, '_> {
         let options = self.delete_options(body).await?;
         self.observation.dry_run(options.dry_run);
         let deleted = self.shared.registry.delete(&self.exchange.request, &options).await?;
-        self.object(StatusCode::OK, deleted.json, &deleted.warnings)
+        let code = if deleted.accepted {
+            StatusCode::ACCEPTED
+        } else {
+            StatusCode::OK
+        };
+        self.object(code, deleted.json, &[])
     }
 
     async fn delete_collection<B>(&mut self, body: B) -> Result<Response<Body>, Status>
@@ -246,9 +247,9 @@ impl Handler<'_, '_> {
         let deleted = self
             .shared
             .registry
-            .delete_collection(&self.exchange.request, &options, &list)
+            .delete_collection(&self.exchange.request, &list, &options)
             .await?;
-        Ok(self.response(StatusCode::OK, Body::empty(), false))
+        self.list_of(deleted)
     }
 
     async fn delete_options<B>(&mut self, body: B) -> Result<crate::options::DeleteOptions, Status>
@@ -443,4 +444,5 @@ fn face(encoder: &Encoder, row: &Resource) -> Option<u64> {
     (shared, &*row.group, &*row.version).hash(&mut hasher);
     Some(hasher.finish())
 }
+
 
