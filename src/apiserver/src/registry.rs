@@ -19,6 +19,7 @@ pub mod builtin;
 mod continuation;
 pub mod convert;
 mod create;
+mod delete;
 pub mod fields;
 pub mod follow;
 mod generic;
@@ -26,8 +27,10 @@ pub mod metadata;
 mod names;
 mod namespace;
 mod read;
+mod rules;
 mod shape;
 pub mod table;
+mod update;
 mod write;
 
 use std::{collections::HashMap, sync::Arc};
@@ -37,7 +40,9 @@ use bosun_store::Store;
 use parking_lot::{Mutex, RwLock};
 use tokio::task::JoinSet;
 
+pub use delete::Deleted;
 pub use follow::{Follow, Followed};
+pub use namespace::{IMMORTAL, own_request};
 pub use read::{List, Watching};
 pub use table::Table;
 pub use write::Written;

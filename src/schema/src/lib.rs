@@ -10,13 +10,20 @@
 //! - [`check`]: a tree against its type: wrong types, unknown fields, canonical forms.
 //! - [`protobuf`]: a tree to the protobuf encoding of built-in kinds and back.
 //! - `facts`: the grammar of the table that both are made of, `facts/*.txt`.
+//! - [`patch`]: JSON patch and JSON merge patch; [`strategic`]: strategic merge patch.
+//! - [`fieldset`]: sets of fields; [`managed`]: who manages which; [`apply`]: server-side apply.
 
+pub mod apply;
 pub mod builtin;
 pub mod check;
 pub mod decode;
 mod facts;
 pub mod protobuf;
+pub mod fieldset;
+pub mod managed;
+pub mod patch;
 pub mod resources;
+pub mod strategic;
 mod time;
 pub mod types;
 

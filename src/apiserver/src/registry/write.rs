@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bosun_api::field::FieldError;
 use bosun_kinds::Context;
+use bosun_schema::managed::{self, Model, Writer};
 use bosun_store::{Compare, Op, Revision, Txn};
 use bytes::Bytes;
 use serde_json::Value;
@@ -171,7 +172,28 @@ pub(super) fn answer_dry(object: &Value, revision: Option<Revision>) -> Bytes {
 }
 
 /// Notes who owns the fields of `object`.
-pub(super) fn track(_place: &Place<'_>, _options: &WriteOptions, _old: Option<&Value>, _object: &mut Value) {}
+pub(super) fn track(place: &Place<'_>, options: &WriteOptions, old: Option<&Value>, object: &mut Value) {
+    let api_version = place.row.api_version();
+    managed::update(&model(place, &api_version), &writer(place, options), old, object);
+}
+
+pub(super) fn model<'a>(place: &'a Place<'_>, api_version: &'a str) -> Model<'a> {
+    Model {
+        types: &place.row.types,
+        ty: place.row.ty,
+        api_version,
+        versions: None,
+        reset: managed::reset_fields(&place.request.subresource),
+    }
+}
+
+pub(super) fn writer<'a>(place: &'a Place<'_>, options: &'a WriteOptions) -> Writer<'a> {
+    Writer {
+        manager: &options.field_manager,
+        subresource: &place.request.subresource,
+        now: place.request.now,
+    }
+}
 
 pub(super) fn context<'a>(request: &'a Request) -> Context<'a> {
     Context {
