@@ -131,7 +131,11 @@ pub async fn serve(
         if connections.len() >= limits.connections {
             refused += 1;
             if refused.is_power_of_two() {
-                warn!(refused, limit = limits.connections, "too many connections: new ones are closed");
+                warn!(
+                    refused,
+                    limit = limits.connections,
+                    "too many connections: new ones are closed"
+                );
             }
             continue;
         }
@@ -259,7 +263,11 @@ impl Connection {
 fn builder(limits: &Limits, http2: bool) -> auto::Builder<TokioExecutor> {
     // What ALPN settled needs no guess, which would wait for a first byte without a deadline.
     let builder = auto::Builder::new(TokioExecutor::new());
-    let mut builder = if http2 { builder.http2_only() } else { builder.http1_only() };
+    let mut builder = if http2 {
+        builder.http2_only()
+    } else {
+        builder.http1_only()
+    };
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -75,7 +75,11 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
         )
     })?;
 
-    let keeper = Arc::new(Keeper::open(&dir.join("pki"), reached(&settings, address), Timestamp::now())?);
+    let keeper = Arc::new(Keeper::open(
+        &dir.join("pki"),
+        reached(&settings, address),
+        Timestamp::now(),
+    )?);
     let store = open_store(&settings).await?;
     let config = registry::Config {
         transformers: [(builtin::prefix("", "secrets"), keeper.sealer.clone() as _)].into(),
@@ -89,10 +93,13 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     let metrics = Metrics::new(&discovery::git_version());
     let audit = Audit::new(
         audit_policy(&settings)?,
-        Log::open(&dir.join("audit/audit.log"), Rotation::default(), metrics.clone()).context("opening the audit log")?,
+        Log::open(&dir.join("audit/audit.log"), Rotation::default(), metrics.clone())
+            .context("opening the audit log")?,
     );
     let url = SocketAddr::new(address, port).to_string();
-    let paths = Paths::new(health(&registry, &end), url, || (serde_json::json!({}), serde_json::json!({})));
+    let paths = Paths::new(health(&registry, &end), url, || {
+        (serde_json::json!({}), serde_json::json!({}))
+    });
     let router = Router::new(
         registry.clone(),
         Gate::new(keeper.clone()),
@@ -102,10 +109,7 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
         http::Limits::default(),
         end.clone(),
     );
-    let tls = server::tls_config(
-        keeper.resolver(),
-        AnyClient::new(&keeper.authority().certificate),
-    )?;
+    let tls = server::tls_config(keeper.resolver(), AnyClient::new(&keeper.authority().certificate))?;
 
     let mut tasks = JoinSet::new();
     tasks.spawn(renew(keeper.clone()));
@@ -144,7 +148,9 @@ fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
             Err(error) => failed = Some((address, error)),
         }
     }
-    let Some((address, error)) = failed else { bail!("no address to listen at") };
+    let Some((address, error)) = failed else {
+        bail!("no address to listen at")
+    };
     let remedy = match error.kind() {
         std::io::ErrorKind::AddrInUse => "something listens there already; give another with --port",
         std::io::ErrorKind::AddrNotAvailable => "this machine has no such address; give one of its own with --bind",
@@ -155,7 +161,11 @@ fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    let socket = if address.is_ipv6() {
+        TcpSocket::new_v6()?
+    } else {
+        TcpSocket::new_v4()?
+    };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(1024)
@@ -210,7 +220,9 @@ async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 fn audit_policy(settings: &Settings) -> anyhow::Result<Policy> {
-    let Some(path) = &settings.audit_policy else { return Ok(Policy::metadata()) };
+    let Some(path) = &settings.audit_policy else {
+        return Ok(Policy::metadata());
+    };
     let text = fs::read_to_string(path).with_context(|| format!("reading the audit policy {}", path.display()))?;
     Policy::parse(&text).with_context(|| format!("the audit policy {}", path.display()))
 }
@@ -225,7 +237,11 @@ fn health(registry: &Arc<Registry>, end: &CancellationToken) -> Health {
             async move { store.revision().await.map(drop).map_err(|error| error.to_string()) }
         })
         .ready("shutdown", move || {
-            ready(if ended.is_cancelled() { Err("the server ends".to_owned()) } else { Ok(()) })
+            ready(if ended.is_cancelled() {
+                Err("the server ends".to_owned())
+            } else {
+                Ok(())
+            })
         })
 }
 
@@ -236,12 +252,17 @@ async fn renew(keeper: Arc<Keeper>) {
         let next = match keeper.renew(now) {
             Ok(next) => next,
             Err(error) => {
-                warn!(error = format!("{:#}", anyhow::Error::from(error)), "a certificate can't be renewed");
+                warn!(
+                    error = format!("{:#}", anyhow::Error::from(error)),
+                    "a certificate can't be renewed"
+                );
                 now + jiff::SignedDuration::from_mins(10)
             }
         };
         // Never more than a day: clocks are set.
-        let wait = now.duration_until(next).clamp(jiff::SignedDuration::from_secs(1), jiff::SignedDuration::from_hours(24));
+        let wait = now
+            .duration_until(next)
+            .clamp(jiff::SignedDuration::from_secs(1), jiff::SignedDuration::from_hours(24));
         tokio::time::sleep(wait.unsigned_abs()).await;
     }
 }

@@ -137,7 +137,11 @@ impl Encoder {
     }
 
     /// A list. Its items are read as it is sent.
-    pub fn list(&self, head: &ListHead<'_>, items: impl Iterator<Item = Bytes> + Send + 'static) -> Result<Body, Status> {
+    pub fn list(
+        &self,
+        head: &ListHead<'_>,
+        items: impl Iterator<Item = Bytes> + Send + 'static,
+    ) -> Result<Body, Status> {
         let metadata = head.metadata();
         if self.answer.format == Format::Protobuf && self.tables.is_none() {
             return self.protobuf_list(head, &metadata, items);
@@ -147,14 +151,18 @@ impl Encoder {
                 let tables = tables.clone();
                 let head = tables.head(&metadata.to_string(), true).into_bytes();
                 let rows = items.map(move |item| tables.row(&item).into());
-                Box::new(frame::chunks(head, rows, TAIL.as_bytes()))
+                Box::new(frame::chunks(&head, rows, TAIL.as_bytes()))
             }
             (Representation::Metadata(version), _) => {
                 let head = list_head("PartialObjectMetadataList", version.api_version(), &metadata);
                 let items = items.map(move |item| metadata::of(&item, version));
-                Box::new(frame::chunks(head, items, b"]}"))
+                Box::new(frame::chunks(&head, items, b"]}"))
             }
-            _ => Box::new(frame::chunks(list_head(head.kind, head.api_version, &metadata), items, b"]}\n")),
+            _ => Box::new(frame::chunks(
+                list_head(head.kind, head.api_version, &metadata),
+                items,
+                b"]}\n",
+            )),
         };
         if self.answer.pretty || self.answer.format != Format::Json {
             let whole: Vec<u8> = pieces.flatten().collect();
@@ -191,13 +199,16 @@ impl Encoder {
             protobuf::encode_message(ty, &value).map(Bytes::from).map_err(internal)
         });
         let messages = messages.collect::<Result<Vec<_>, Status>>()?;
-        let head = protobuf::list_head(api_version, kind, metadata, messages.iter().map(Bytes::len)).map_err(internal)?;
+        let head =
+            protobuf::list_head(api_version, kind, metadata, messages.iter().map(Bytes::len)).map_err(internal)?;
         let items = messages.into_iter().flat_map(|message| {
             let head = Bytes::from(protobuf::item_head(message.len()));
             [head, message]
         });
         let end = Bytes::from_static(protobuf::LIST_END);
-        let pieces = std::iter::once(Bytes::from(head)).chain(items).chain(std::iter::once(end));
+        let pieces = std::iter::once(Bytes::from(head))
+            .chain(items)
+            .chain(std::iter::once(end));
         Ok(Body::pieces(Box::new(frame::joined(pieces))))
     }
 

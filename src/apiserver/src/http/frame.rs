@@ -8,12 +8,12 @@ pub const CHUNK: usize = 256 << 10;
 
 /// Puts pieces together into chunks of about [`CHUNK`] bytes, separated by commas between `head` and `tail`.
 pub fn chunks(
-    head: Vec<u8>,
+    head: &[u8],
     items: impl Iterator<Item = Bytes> + Send + 'static,
     tail: &'static [u8],
-) -> impl Iterator<Item = Bytes> + Send + 'static {
+) -> impl Iterator<Item = Bytes> + Send + use<> {
     let mut items = items.peekable();
-    let mut buffer = BytesMut::from(&head[..]);
+    let mut buffer = BytesMut::from(head);
     let mut ended = false;
     std::iter::from_fn(move || {
         if ended {
@@ -36,7 +36,9 @@ pub fn chunks(
 }
 
 /// Puts pieces together into chunks of about [`CHUNK`] bytes, as they are.
-pub fn joined(mut pieces: impl Iterator<Item = Bytes> + Send + 'static) -> impl Iterator<Item = Bytes> + Send + 'static {
+pub fn joined(
+    mut pieces: impl Iterator<Item = Bytes> + Send + 'static,
+) -> impl Iterator<Item = Bytes> + Send + 'static {
     std::iter::from_fn(move || {
         let mut buffer = BytesMut::with_capacity(CHUNK);
         for piece in pieces.by_ref() {
@@ -64,7 +66,7 @@ mod tests {
     use super::*;
 
     fn joined(items: Vec<Bytes>) -> Vec<u8> {
-        chunks(b"{\"items\":[".to_vec(), items.into_iter(), b"]}")
+        chunks(b"{\"items\":[", items.into_iter(), b"]}")
             .flatten()
             .collect()
     }
@@ -79,7 +81,7 @@ mod tests {
     #[test]
     fn a_long_list_is_sent_in_few_pieces() {
         let item = Bytes::from(vec![b'7'; 3000]);
-        let pieces: Vec<_> = chunks(Vec::new(), std::iter::repeat_n(item, 1000), b"").collect();
+        let pieces: Vec<_> = chunks(b"", std::iter::repeat_n(item, 1000), b"").collect();
         assert_eq!(pieces.len(), 12);
         assert_eq!(pieces.iter().map(Bytes::len).sum::<usize>(), 3_000_999);
     }

@@ -56,12 +56,21 @@ impl Gate {
     /// Whether they may, and why.
     pub(super) fn may(&self, request: &Request, _query: &Query) -> Result<String, Status> {
         let open = super::health::Health::is_path(&request.path) || request.path == "/version";
-        if open || request.user.groups.iter().any(|group| group == ADMIN_GROUP || group == "system:masters") {
+        if open
+            || request
+                .user
+                .groups
+                .iter()
+                .any(|group| group == ADMIN_GROUP || group == "system:masters")
+        {
             return Ok(String::new());
         }
         Err(Status::new(
             Reason::Forbidden,
-            format!("forbidden: User {:?} cannot {} path {:?}", request.user.name, request.verb, request.path),
+            format!(
+                "forbidden: User {:?} cannot {} path {:?}",
+                request.user.name, request.verb, request.path
+            ),
         ))
     }
 }

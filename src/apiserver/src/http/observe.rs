@@ -77,8 +77,12 @@ impl Observation {
             self.labels.group = resource.group.to_string();
             self.labels.version = resource.version.to_string();
             self.labels.resource = resource.plural.to_string();
-            self.labels.scope = scope(request).to_owned();
-            if resource.subresources.iter().any(|sub| *sub.name == *request.subresource) {
+            scope(request).clone_into(&mut self.labels.scope);
+            if resource
+                .subresources
+                .iter()
+                .any(|sub| *sub.name == *request.subresource)
+            {
                 self.labels.subresource.clone_from(&request.subresource);
             }
         }

@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use super::{negotiate, query::Query};
 use crate::{
-    options::{DeleteOptions, FieldValidation, ListOptions, PatchType, Preconditions, Propagation, VersionMatch, WriteOptions},
+    options::{
+        DeleteOptions, FieldValidation, ListOptions, PatchType, Preconditions, Propagation, VersionMatch, WriteOptions,
+    },
     selector::{FieldSelector, LabelSelector},
     status::{Reason, Status},
 };
@@ -68,7 +70,12 @@ pub fn patch(query: &Query, headers: &HeaderMap) -> Result<PatchType, Status> {
         "application/apply-patch+yaml" => PatchType::Apply,
         _ => return Err(negotiate::unsupported(&ALL)),
     };
-    let invalid = |field: &str, why: &str| Err(Status::new(Reason::Invalid, format!("PatchOptions.meta.k8s.io \"\" is invalid: {field}: {why}")));
+    let invalid = |field: &str, why: &str| {
+        Err(Status::new(
+            Reason::Invalid,
+            format!("PatchOptions.meta.k8s.io \"\" is invalid: {field}: {why}"),
+        ))
+    };
     match kind {
         PatchType::Apply if query.text("fieldManager").is_none() => {
             invalid("fieldManager", "Required value: is required for apply patch")
@@ -138,7 +145,11 @@ fn propagation(text: &str) -> Result<Propagation, Status> {
         "Orphan" => Ok(Propagation::Orphan),
         "Background" => Ok(Propagation::Background),
         "Foreground" => Ok(Propagation::Foreground),
-        other => Err(unsupported("propagationPolicy", other, &["Background", "Foreground", "Orphan"])),
+        other => Err(unsupported(
+            "propagationPolicy",
+            other,
+            &["Background", "Foreground", "Orphan"],
+        )),
     }
 }
 
@@ -180,7 +191,10 @@ fn unsupported(field: &str, value: &str, supported: &[&str]) -> Status {
     let supported: Vec<_> = supported.iter().map(|one| format!("{one:?}")).collect();
     Status::new(
         Reason::Invalid,
-        format!("{field}: Unsupported value: {value:?}: supported values: {}", supported.join(", ")),
+        format!(
+            "{field}: Unsupported value: {value:?}: supported values: {}",
+            supported.join(", ")
+        ),
     )
 }
 
@@ -205,7 +219,10 @@ mod tests {
              &resourceVersionMatch=Exact&timeoutSeconds=9&allowWatchBookmarks=true&sendInitialEvents=false",
         ))
         .unwrap();
-        assert_eq!((options.limit, &*options.continue_token, &*options.resource_version), (7, "c", "5"));
+        assert_eq!(
+            (options.limit, &*options.continue_token, &*options.resource_version),
+            (7, "c", "5")
+        );
         assert_eq!(options.version_match, Some(VersionMatch::Exact));
         assert_eq!((options.bookmarks, options.send_initial_events), (true, Some(false)));
         assert_eq!(options.timeout.unwrap().as_secs(), 9);
@@ -250,10 +267,18 @@ mod tests {
             ("application/json-patch+json", "", Ok(PatchType::Json)),
             ("application/merge-patch+json; charset=utf-8", "", Ok(PatchType::Merge)),
             ("application/strategic-merge-patch+json", "", Ok(PatchType::Strategic)),
-            ("application/apply-patch+yaml", "fieldManager=a&force=1", Ok(PatchType::Apply)),
+            (
+                "application/apply-patch+yaml",
+                "fieldManager=a&force=1",
+                Ok(PatchType::Apply),
+            ),
             ("application/apply-patch+yaml", "", Err(Reason::Invalid)),
             ("application/merge-patch+json", "force=1", Err(Reason::Invalid)),
-            ("application/apply-patch+cbor", "fieldManager=a", Err(Reason::UnsupportedMediaType)),
+            (
+                "application/apply-patch+cbor",
+                "fieldManager=a",
+                Err(Reason::UnsupportedMediaType),
+            ),
             ("application/json", "", Err(Reason::UnsupportedMediaType)),
         ] {
             let found = patch(&query(text), &headers(kind)).map_err(|status| status.reason);
@@ -279,7 +304,11 @@ mod tests {
             json!({"dryRun": "All"}),
             json!({"preconditions": {"uid": 1}}),
         ] {
-            assert_eq!(delete(&text, Some(&wrong)).unwrap_err().reason, Reason::BadRequest, "{wrong}");
+            assert_eq!(
+                delete(&text, Some(&wrong)).unwrap_err().reason,
+                Reason::BadRequest,
+                "{wrong}"
+            );
         }
     }
 }

@@ -159,7 +159,9 @@ fn aggregated_version(headers: &HeaderMap) -> Option<&'static str> {
 
 fn plain(document: &Document) -> Response<Body> {
     let mut response = with(StatusCode::OK, "application/json", document.body.clone());
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("Accept"));
     response
 }
 
@@ -194,7 +196,10 @@ fn with(code: StatusCode, media_type: &str, body: impl Into<Bytes>) -> Response<
     if let Ok(media_type) = HeaderValue::from_str(media_type) {
         headers.insert(header::CONTENT_TYPE, media_type);
     }
-    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    headers.insert(
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 

@@ -47,7 +47,11 @@ where
     ) {
         return Err(Status::new(
             Reason::ServiceUnavailable,
-            format!("{}/{} needs a node to answer, and no node is joined", row.qualified(), request.subresource),
+            format!(
+                "{}/{} needs a node to answer, and no node is joined",
+                row.qualified(),
+                request.subresource
+            ),
         ));
     }
     let encoder = Encoder::new(
@@ -182,7 +186,11 @@ impl Handler<'_, '_> {
         let options = options::write(&self.exchange.query, &self.exchange.parts.headers)?;
         self.observation.dry_run(options.dry_run);
         let (body, _share) = self.decoded(body).await?;
-        let written = self.shared.registry.create(&self.exchange.request, body, &options).await?;
+        let written = self
+            .shared
+            .registry
+            .create(&self.exchange.request, body, &options)
+            .await?;
         self.written(StatusCode::CREATED, written)
     }
 
@@ -194,7 +202,11 @@ impl Handler<'_, '_> {
         let options = options::write(&self.exchange.query, &self.exchange.parts.headers)?;
         self.observation.dry_run(options.dry_run);
         let (body, _share) = self.decoded(body).await?;
-        let written = self.shared.registry.update(&self.exchange.request, body, &options).await?;
+        let written = self
+            .shared
+            .registry
+            .update(&self.exchange.request, body, &options)
+            .await?;
         self.written(created(&written), written)
     }
 
@@ -320,7 +332,11 @@ impl Handler<'_, '_> {
 }
 
 fn created(written: &Written) -> StatusCode {
-    if written.created { StatusCode::CREATED } else { StatusCode::OK }
+    if written.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    }
 }
 
 /// Bytes as a tree; `default` is the version and kind of protobuf that doesn't say.
@@ -331,7 +347,8 @@ fn decode_as(format: Format, bytes: &[u8], default: (&str, &str)) -> Result<Deco
             .or_else(|_| decode::yaml(bytes))
             .map_err(|error| Status::bad_request(error.to_string()))?,
         Format::Protobuf => {
-            let value = protobuf::decode(bytes, Some(default)).map_err(|error| Status::bad_request(error.to_string()))?;
+            let value =
+                protobuf::decode(bytes, Some(default)).map_err(|error| Status::bad_request(error.to_string()))?;
             return Ok(value.into());
         }
     };
@@ -384,13 +401,19 @@ impl Events {
             () = self.end.cancelled() => return None,
         };
         let first = self.frame(event)?;
-        let Some(second) = self.watch.try_next() else { return Some(first) };
+        let Some(second) = self.watch.try_next() else {
+            return Some(first);
+        };
         let mut batch = Vec::with_capacity(BATCH);
         batch.extend_from_slice(&first);
         let mut next = Some(second);
         while let Some(event) = next {
             batch.extend_from_slice(&self.frame(event)?);
-            next = if batch.len() < BATCH { self.watch.try_next() } else { None };
+            next = if batch.len() < BATCH {
+                self.watch.try_next()
+            } else {
+                None
+            };
         }
         Some(batch.into())
     }
@@ -420,7 +443,8 @@ impl Events {
                 None => make(kind.as_str(), &change.json(kind)),
             },
             WatchEvent::Bookmark { revision, initial_end } => {
-                let mut metadata = serde_json::json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+                let mut metadata =
+                    serde_json::json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
                 if initial_end {
                     metadata["annotations"] = serde_json::json!({"k8s.io/initial-events-end": "true"});
                 }
@@ -431,7 +455,9 @@ impl Events {
             }
         };
         framed
-            .inspect_err(|error| tracing::error!(%error, resource = row.qualified(), "a watch's event can't be written"))
+            .inspect_err(
+                |error| tracing::error!(%error, resource = row.qualified(), "a watch's event can't be written"),
+            )
             .ok()
     }
 }
@@ -444,5 +470,3 @@ fn face(encoder: &Encoder, row: &Resource) -> Option<u64> {
     (shared, &*row.group, &*row.version).hash(&mut hasher);
     Some(hasher.finish())
 }
-
-

@@ -92,7 +92,6 @@ pub(super) struct Exchange<'a> {
     pub(super) parts: &'a Parts,
     pub(super) query: Query,
     pub(super) request: Request,
-    pub(super) rest: &'a str,
 }
 
 impl Router {
@@ -232,7 +231,6 @@ impl Shared {
             Some(Identity(user)) => (user.clone(), None),
             None => self.gate.who(parts, peer, now).await?,
         };
-        let rest = target.resource.as_ref().map_or(String::new(), |path| path.rest.clone());
         let lasts = target.long_running();
         let (mut request, found) = self.request(target, user, impersonator, now);
         self.gate.impersonate(parts, &mut request)?;
@@ -255,12 +253,7 @@ impl Shared {
         if !found {
             return Err(unknown());
         }
-        let exchange = Exchange {
-            parts,
-            query,
-            request,
-            rest: &rest,
-        };
+        let exchange = Exchange { parts, query, request };
         if exchange.request.resource.is_some() {
             resources::answer(self, &exchange, body, observation).await
         } else {
@@ -271,16 +264,14 @@ impl Shared {
     /// A place among the requests in flight, if there is one.
     fn place(&self, read_only: bool) -> Result<Place, Status> {
         let places = if read_only { &self.reads } else { &self.writes };
-        match places.clone().try_acquire_owned() {
-            Ok(permit) => Ok(Place {
-                _permit: permit,
-                _count: Raised::new(self.metrics.in_flight(read_only)),
-            }),
-            Err(_) => {
-                self.metrics.rejected(read_only).inc();
-                Err(too_many_requests())
-            }
-        }
+        let Ok(permit) = places.clone().try_acquire_owned() else {
+            self.metrics.rejected(read_only).inc();
+            return Err(too_many_requests());
+        };
+        Ok(Place {
+            _permit: permit,
+            _count: Raised::new(self.metrics.in_flight(read_only)),
+        })
     }
 
     /// The request, and whether there is such a resource. One about a resource that is unknown is judged by its path.
@@ -332,12 +323,18 @@ fn understand(parts: &Parts) -> Result<Understood, Status> {
 fn audit_id(parts: &Parts) -> String {
     let given = text(parts, &header::HeaderName::from_static("audit-id"));
     let usable = (1..=64).contains(&given.len()) && given.bytes().all(|byte| byte.is_ascii_graphic());
-    if usable { given } else { uuid::Uuid::new_v4().to_string() }
+    if usable {
+        given
+    } else {
+        uuid::Uuid::new_v4().to_string()
+    }
 }
 
 fn text(parts: &Parts, name: &header::HeaderName) -> String {
     let value = parts.headers.get(name);
-    value.map_or_else(String::new, |value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    value.map_or_else(String::new, |value| {
+        String::from_utf8_lossy(value.as_bytes()).into_owned()
+    })
 }
 
 /// 404, where nothing is served.
@@ -372,7 +369,10 @@ fn failure(parts: &Parts, status: &Status) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, encoder.media_type(false));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let retry = status.details.as_ref().and_then(|details| details["retryAfterSeconds"].as_u64());
+    let retry = status
+        .details
+        .as_ref()
+        .and_then(|details| details["retryAfterSeconds"].as_u64());
     if let Some(seconds) = retry {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// The requests under way in one connection.
 #[derive(Clone, Debug)]
-pub struct Activity(Arc<Mutex<State>>);
+pub(super) struct Activity(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -19,7 +19,7 @@ struct State {
 
 /// What to do with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// Look again then.
     Until(Instant),
     /// Nothing has gone on for long: say goodbye.
@@ -30,7 +30,7 @@ pub enum Verdict {
 
 impl Activity {
     /// A connection that was opened `now`.
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self(Arc::new(Mutex::new(State {
             next: 0,
             under_way: BTreeMap::new(),
@@ -39,7 +39,7 @@ impl Activity {
     }
 
     /// A request begins, to be over by `deadline`; it is over when what is returned is dropped.
-    pub fn begin(&self, deadline: Option<Instant>) -> Busy {
+    pub(super) fn begin(&self, deadline: Option<Instant>) -> Busy {
         let mut state = self.0.lock();
         let number = state.next;
         state.next += 1;
@@ -51,7 +51,7 @@ impl Activity {
     }
 
     /// What to do `now`, where idle connections are closed after `idle`.
-    pub fn verdict(&self, now: Instant, idle: Duration) -> Verdict {
+    pub(super) fn verdict(&self, now: Instant, idle: Duration) -> Verdict {
         let state = self.0.lock();
         if state.under_way.is_empty() {
             let end = state.idle_since + idle;
@@ -67,7 +67,7 @@ impl Activity {
 
 /// A request under way.
 #[derive(Debug)]
-pub struct Busy {
+pub(super) struct Busy {
     activity: Activity,
     number: u64,
 }

@@ -15,7 +15,7 @@ use tokio::{
 
 /// A stream whose writes fail once one of them has made no progress for a while.
 #[derive(Debug)]
-pub struct NoStall<S> {
+pub(super) struct NoStall<S> {
     stream: S,
     patience: Duration,
     /// Runs while a write waits.
@@ -24,7 +24,7 @@ pub struct NoStall<S> {
 
 impl<S> NoStall<S> {
     /// Writes to `stream` wait no longer than `patience`.
-    pub fn new(stream: S, patience: Duration) -> Self {
+    pub(super) fn new(stream: S, patience: Duration) -> Self {
         Self {
             stream,
             patience,
@@ -38,9 +38,7 @@ impl<S> NoStall<S> {
             return progress;
         }
         let patience = self.patience;
-        let timer = self
-            .waiting
-            .get_or_insert_with(|| Box::pin(sleep(patience)));
+        let timer = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
         match timer.as_mut().poll(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {

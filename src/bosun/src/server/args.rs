@@ -58,7 +58,8 @@ pub(crate) struct ServerArgs {
     /// Serve the API only, without running pods on this machine
     #[arg(long)]
     no_agent: bool,
-    /// The administrator's kubeconfig is written here [default: DATA_DIR/server/admin.kubeconfig]
+    /// The administrator's kubeconfig is written here [default: in the data directory,
+    /// server/admin.kubeconfig]
     #[arg(long, value_name = "FILE")]
     write_kubeconfig: Option<PathBuf>,
     /// These settings from a YAML file; flags win
@@ -165,7 +166,9 @@ fn absolute(path: &Path) -> PathBuf {
 
 fn cidrs(text: &str) -> Result<Vec<Cidr>, String> {
     let cidrs = text.split(',').map(|cidr| cidr.trim().parse::<Cidr>());
-    let cidrs = cidrs.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let cidrs = cidrs
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| error.to_string())?;
     match cidrs.as_slice() {
         [_] => Ok(cidrs),
         [one, other] if one.family() != other.family() => Ok(cidrs),
@@ -175,7 +178,9 @@ fn cidrs(text: &str) -> Result<Vec<Cidr>, String> {
 
 fn domain(text: &str) -> Result<String, String> {
     let text = text.trim_end_matches('.');
-    bosun_api::names::dns_subdomain(text).map(|()| text.to_owned()).map_err(str::to_owned)
+    bosun_api::names::dns_subdomain(text)
+        .map(|()| text.to_owned())
+        .map_err(str::to_owned)
 }
 
 fn datastore(text: &str) -> Result<Datastore, String> {
@@ -246,7 +251,11 @@ mod tests {
         fs::write(&file, "prot: 7000\n").unwrap();
         let error = settings(&format!("--config {}", file.display())).unwrap_err();
         assert!(error.contains("prot") && error.contains("as its flag"), "{error}");
-        assert!(settings("--config /nonexistent/f").unwrap_err().contains("/nonexistent/f"));
+        assert!(
+            settings("--config /nonexistent/f")
+                .unwrap_err()
+                .contains("/nonexistent/f")
+        );
     }
 
     #[test]

@@ -48,12 +48,27 @@ async fn a_list_is_its_items_byte_for_byte() {
 async fn a_list_in_other_forms_says_the_same() {
     let items = || [pod("a"), pod("b")].into_iter();
     let json: Value = serde_json::from_slice(
-        &bytes(encoder(Format::Json, Representation::Object).list(&HEAD, items()).unwrap()).await,
+        &bytes(
+            encoder(Format::Json, Representation::Object)
+                .list(&HEAD, items())
+                .unwrap(),
+        )
+        .await,
     )
     .unwrap();
-    let yaml = bytes(encoder(Format::Yaml, Representation::Object).list(&HEAD, items()).unwrap()).await;
+    let yaml = bytes(
+        encoder(Format::Yaml, Representation::Object)
+            .list(&HEAD, items())
+            .unwrap(),
+    )
+    .await;
     assert_eq!(bosun_schema::decode::yaml(&yaml).unwrap().value, json);
-    let message = bytes(encoder(Format::Protobuf, Representation::Object).list(&HEAD, items()).unwrap()).await;
+    let message = bytes(
+        encoder(Format::Protobuf, Representation::Object)
+            .list(&HEAD, items())
+            .unwrap(),
+    )
+    .await;
     let decoded = protobuf::decode(&message, None).unwrap();
     assert_eq!(decoded["items"][1]["metadata"]["name"], "b");
     assert_eq!(decoded["metadata"]["continue"], "next");
@@ -68,15 +83,25 @@ async fn a_list_in_other_forms_says_the_same() {
 
 #[test]
 fn an_event_is_framed_as_its_format_wants() {
-    let json = encoder(Format::Json, Representation::Object).event("ADDED", pod("a"), true).unwrap();
-    assert_eq!(json, [br#"{"type":"ADDED","object":"#.as_slice(), &pod("a"), b"}\n"].concat());
+    let json = encoder(Format::Json, Representation::Object)
+        .event("ADDED", pod("a"), true)
+        .unwrap();
+    assert_eq!(
+        json,
+        [br#"{"type":"ADDED","object":"#.as_slice(), &pod("a"), b"}\n"].concat()
+    );
     let partial = encoder(Format::Json, Representation::Metadata(MetaVersion::V1))
         .event("MODIFIED", pod("a"), false)
         .unwrap();
     let partial: Value = serde_json::from_slice(&partial).unwrap();
     assert_eq!(partial["object"]["kind"], "PartialObjectMetadata");
-    let frame = encoder(Format::Protobuf, Representation::Object).event("DELETED", pod("a"), true).unwrap();
-    assert_eq!(u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize, frame.len() - 4);
+    let frame = encoder(Format::Protobuf, Representation::Object)
+        .event("DELETED", pod("a"), true)
+        .unwrap();
+    assert_eq!(
+        u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize,
+        frame.len() - 4
+    );
     let status = Status::new(Reason::Expired, "too old").to_json().to_string();
     let error = encoder(Format::Json, Representation::Metadata(MetaVersion::V1))
         .event("ERROR", status.into(), true)
