@@ -13,7 +13,8 @@
 //! - [`discovery`]: what others need to check service-account tokens.
 //! - [`objects`]: what all of this, and admission, reads of the stored objects.
 //!
-//! No task of its own: [`follow`] is the loop that feeds the index, and runs where the server starts it.
+//! Long-lived tasks, those of [`upkeep`]: one for each kind that the index follows, one that keeps aggregated roles, one
+//! that renews certificates.
 
 pub mod authenticate;
 pub mod authorize;
@@ -22,8 +23,10 @@ pub mod names;
 pub mod objects;
 pub mod review;
 pub mod token_request;
+pub mod upkeep;
 
 pub use authenticate::{Authenticator, Peer};
 pub use authorize::{Attributes, Authorizer, Decision};
 pub use objects::Objects;
 pub use review::Reviews;
+pub use upkeep::Upkeep;

@@ -1,6 +1,7 @@
 //! The Kubernetes API: one registry for built-in and custom kinds, over HTTP.
 //!
 //! - [`server`]: the listener: connections within limits. [`http`]: requests and answers.
+//! - [`auth`]: who asks, and whether they may.
 //! - [`status`]: what a request is answered when it can't be done.
 //! - [`resource`]: a row of the table of kinds.
 //! - [`request`], [`options`]: who asks for what, and how; [`selector`]: of which objects.
@@ -13,6 +14,7 @@
 
 pub mod admission;
 pub mod audit;
+pub mod auth;
 pub mod cache;
 pub mod discovery;
 pub mod http;

@@ -74,8 +74,11 @@ impl Authenticator {
             Some(Ok(user)) => return Ok(user),
             other => other,
         };
-        if let Some(token) = bearer(headers) {
-            let token = token.ok_or_else(unauthorized)?;
+        let bearer = bearer(headers);
+        if bearer == Bearer::Unreadable {
+            return Err(unauthorized());
+        }
+        if let Bearer::Token(token) = bearer {
             // Tokens are for this server unless they say otherwise.
             return match self.token(token, std::slice::from_ref(&self.issuer), now).await {
                 Ok(found) => Ok(Arc::new(found.user)),
@@ -148,23 +151,36 @@ impl From<Status> for TokenRefusal {
     }
 }
 
-/// The bearer token of a request: `None` if it has no `Authorization`, `Some(None)` if that holds no token we could read.
-fn bearer(headers: &HeaderMap) -> Option<Option<&str>> {
+/// The bearer token of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bearer<'a> {
+    /// There is none. Others' schemes say nothing to us, as upstream has it.
+    None,
+    /// There is something that can't be one.
+    Unreadable,
+    Token(&'a str),
+}
+
+fn bearer(headers: &HeaderMap) -> Bearer<'_> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let first = values.next()?;
-    if values.next().is_some() {
-        return Some(None);
-    }
-    let Ok(text) = first.to_str() else {
-        return Some(None);
+    let Some(first) = values.next() else {
+        return Bearer::None;
     };
+    let Ok(text) = first.to_str() else {
+        return Bearer::Unreadable;
+    };
+    if values.next().is_some() {
+        return Bearer::Unreadable;
+    }
     let (scheme, token) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
     let token = token.trim();
     if !scheme.eq_ignore_ascii_case("bearer") {
-        // Others' schemes say nothing to us, as upstream has it: the request is then nobody's.
-        return None;
+        return Bearer::None;
     }
-    Some((!token.is_empty() && token.len() <= bosun_pki::jwt::MAX_BYTES).then_some(token))
+    if token.is_empty() || token.len() > bosun_pki::jwt::MAX_BYTES {
+        return Bearer::Unreadable;
+    }
+    Bearer::Token(token)
 }
 
 fn anonymous() -> User {

@@ -269,22 +269,44 @@ mod tests {
         let resource = || Attributes::resource(&x);
         let table = [
             (
-                Attributes { verb: "list", resource: "pods", namespace: "default", ..resource() },
+                Attributes {
+                    verb: "list",
+                    resource: "pods",
+                    namespace: "default",
+                    ..resource()
+                },
                 "",
                 r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default""#,
             ),
             (
-                Attributes { verb: "get", resource: "nodes", name: "n", ..resource() },
+                Attributes {
+                    verb: "get",
+                    resource: "nodes",
+                    name: "n",
+                    ..resource()
+                },
                 "",
                 r#"nodes "n" is forbidden: User "x" cannot get resource "nodes" in API group "" at the cluster scope"#,
             ),
             (
-                Attributes { verb: "get", group: "apps", resource: "deployments", subresource: "scale", namespace: "a", name: "d", ..resource() },
+                Attributes {
+                    verb: "get",
+                    group: "apps",
+                    resource: "deployments",
+                    subresource: "scale",
+                    namespace: "a",
+                    name: "d",
+                    ..resource()
+                },
                 "RBAC: why",
                 r#"deployments.apps "d" is forbidden: User "x" cannot get resource "deployments/scale" in API group "apps" in the namespace "a": RBAC: why"#,
             ),
             (
-                Attributes { verb: "get", path: "/x<y>", ..Attributes::path(&x) },
+                Attributes {
+                    verb: "get",
+                    path: "/x<y>",
+                    ..Attributes::path(&x)
+                },
                 "",
                 r#"forbidden: User "x" cannot get path "/x&lt;y&gt;""#,
             ),
@@ -300,16 +322,30 @@ mod tests {
     fn superusers_need_no_role_and_others_do() {
         let authorizer = Authorizer::default();
         let (root, jane) = (user("root", &[MASTERS]), user("jane", &["devs"]));
-        let ask = |user| authorizer.authorize(&Attributes { verb: "delete", resource: "nodes", ..Attributes::resource(user) });
+        let ask = |user| {
+            authorizer.authorize(&Attributes {
+                verb: "delete",
+                resource: "nodes",
+                ..Attributes::resource(user)
+            })
+        };
         assert_eq!(ask(&root), Decision::Allow(String::new()));
         assert_eq!(ask(&jane), Decision::NoOpinion(String::new()));
-        authorizer.upsert(rbac::GROUP, "clusterroles", &json!({
-            "metadata": {"name": "r"}, "rules": [{"verbs": ["delete"], "apiGroups": [""], "resources": ["nodes"]}]
-        }));
-        authorizer.upsert(rbac::GROUP, "clusterrolebindings", &json!({
-            "metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": "r"},
-            "subjects": [{"kind": "Group", "name": "devs"}]
-        }));
+        authorizer.upsert(
+            rbac::GROUP,
+            "clusterroles",
+            &json!({
+                "metadata": {"name": "r"}, "rules": [{"verbs": ["delete"], "apiGroups": [""], "resources": ["nodes"]}]
+            }),
+        );
+        authorizer.upsert(
+            rbac::GROUP,
+            "clusterrolebindings",
+            &json!({
+                "metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": "r"},
+                "subjects": [{"kind": "Group", "name": "devs"}]
+            }),
+        );
         assert!(matches!(ask(&jane), Decision::Allow(_)));
         authorizer.delete(rbac::GROUP, "clusterrolebindings", "", "b");
         assert_eq!(ask(&jane), Decision::NoOpinion(String::new()));

@@ -1,4 +1,4 @@
-//! What others need to check service-account tokens (OpenID Connect Discovery 1.0): who issues them, and the public keys.
+//! What others need to check service-account tokens (`OpenID Connect Discovery 1.0`): who issues them, and the public keys.
 
 use serde_json::{Value, json};
 

@@ -31,10 +31,7 @@ pub fn split_service_account(user: &str) -> Option<(&str, &str)> {
 
 /// The groups of every service account of a namespace.
 pub fn service_account_groups(namespace: &str) -> Vec<String> {
-    vec![
-        SERVICE_ACCOUNTS.to_owned(),
-        format!("{SERVICE_ACCOUNTS}:{namespace}"),
-    ]
+    vec![SERVICE_ACCOUNTS.to_owned(), format!("{SERVICE_ACCOUNTS}:{namespace}")]
 }
 
 /// What a user is as a node.
@@ -56,5 +53,9 @@ pub fn node_identity(user: &crate::User) -> NodeIdentity<'_> {
     if !user.groups.iter().any(|group| group == NODES) {
         return NodeIdentity::None;
     }
-    if name.is_empty() { NodeIdentity::Unknown } else { NodeIdentity::Node(name) }
+    if name.is_empty() {
+        NodeIdentity::Unknown
+    } else {
+        NodeIdentity::Node(name)
+    }
 }

@@ -3,10 +3,12 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::Status;
+use crate::{
+    Registry, Scope, Status,
+    cache::{Scan, Selection},
+};
 
-/// Reads of stored objects, as of now: whoever was told of a write sees it here. Group and plural name the kind, in its
-/// stored version.
+/// Reads of stored objects. Group and plural name the kind; objects come in the version that is stored.
 #[async_trait]
 pub trait Objects: Send + Sync {
     /// One object; `None` if it is not there. The namespace is empty for kinds without.
@@ -14,6 +16,49 @@ pub trait Objects: Send + Sync {
 
     /// All of a namespace, or, with an empty one, all.
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, Status>;
+}
+
+/// A single object that is cached may be as it was a moment ago; one that is not is looked for in the store, and lists
+/// wait for the cache to catch up.
+#[async_trait]
+impl Objects for Registry {
+    async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
+        let table = self.table();
+        let Some(row) = table.stored(group, plural) else {
+            return Ok(None);
+        };
+        let cache = self.cache(row)?;
+        let key = match row.scope {
+            Scope::Namespaced => format!("{namespace}/{name}"),
+            Scope::Cluster => name.to_owned(),
+        };
+        let entry = match cache.peek(&key) {
+            Some(entry) => Some(entry),
+            None => cache.stored(&key).await.map_err(Status::internal)?,
+        };
+        Ok(entry.map(|entry| entry.decode()))
+    }
+
+    async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, Status> {
+        let table = self.table();
+        let Some(row) = table.stored(group, plural) else {
+            return Ok(Vec::new());
+        };
+        let cache = self.cache(row)?;
+        cache.catch_up().await.map_err(Status::internal)?;
+        let selection = Selection {
+            namespace: (!namespace.is_empty()).then(|| namespace.into()),
+            ..Selection::default()
+        };
+        let under = selection.under();
+        let listing = cache.list(&Scan {
+            under: &under,
+            start: None,
+            limit: 0,
+            selection,
+        });
+        Ok(listing.entries.iter().map(|entry| entry.decode()).collect())
+    }
 }
 
 /// A text in a tree; empty if there is none.
@@ -43,7 +88,9 @@ pub(crate) mod fake {
 
         fn matching(&self, group: &str, plural: &str, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
             let objects = self.0.lock();
-            let of_kind = objects.iter().filter(|(g, p, object)| g == group && p == plural && fits(object));
+            let of_kind = objects
+                .iter()
+                .filter(|(g, p, object)| g == group && p == plural && fits(object));
             of_kind.map(|(_, _, object)| object.clone()).collect()
         }
     }
@@ -51,8 +98,9 @@ pub(crate) mod fake {
     #[async_trait]
     impl Objects for Stored {
         async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
-            let fits =
-                |object: &Value| text(object, "/metadata/namespace") == namespace && text(object, "/metadata/name") == name;
+            let fits = |object: &Value| {
+                text(object, "/metadata/namespace") == namespace && text(object, "/metadata/name") == name
+            };
             Ok(self.matching(group, plural, fits).pop())
         }
 

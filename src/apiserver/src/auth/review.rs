@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bosun_api::manifest::{FieldError, Problem};
+use bosun_api::field::{FieldError, Problem};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     objects::text,
     token_request::{self, seconds},
 };
-use crate::{Reason, Request, Status, User};
+use crate::{Request, Status, User};
 
 const AUTHORIZATION: &str = "authorization.k8s.io";
 
@@ -53,8 +53,14 @@ impl Reviews {
     pub async fn create(&self, request: &Request, mut object: Value) -> Result<Value, Status> {
         let plural = request.resource.as_ref().map_or("", |resource| &*resource.plural);
         if plural == "serviceaccounts" {
-            return token_request::create(&self.authenticator, &request.namespace, &request.name, object, request.now)
-                .await;
+            return token_request::create(
+                &self.authenticator,
+                &request.namespace,
+                &request.name,
+                object,
+                request.now,
+            )
+            .await;
         }
         let status = match plural {
             "tokenreviews" => self.token_review(&object, request).await?,
@@ -63,21 +69,16 @@ impl Reviews {
             "selfsubjectaccessreviews" => self.access_review("SelfSubjectAccessReview", &object, &request.user)?,
             "localsubjectaccessreviews" => {
                 if text(&object, "/spec/resourceAttributes/namespace") != request.namespace {
-                    return Err(Status::new(
-                        Reason::BadRequest,
-                        format!(
-                            "spec.resourceAttributes.namespace must match namespace: {}",
-                            request.namespace
-                        ),
-                    ));
+                    return Err(Status::bad_request(format!(
+                        "spec.resourceAttributes.namespace must match namespace: {}",
+                        request.namespace
+                    )));
                 }
                 self.access_review("LocalSubjectAccessReview", &object, &spoken_of(&object)?)?
             }
-            "subjectaccessreviews" => {
-                self.access_review("SubjectAccessReview", &object, &spoken_of(&object)?)?
-            }
+            "subjectaccessreviews" => self.access_review("SubjectAccessReview", &object, &spoken_of(&object)?)?,
             other => {
-                return Err(Status::new(Reason::InternalError, format!("{other} is not a question")));
+                return Err(Status::internal(format_args!("{other} is not a question")));
             }
         };
         if plural == "selfsubjectreviews" {
@@ -90,8 +91,7 @@ impl Reviews {
     async fn token_review(&self, object: &Value, request: &Request) -> Result<Value, Status> {
         let token = text(object, "/spec/token");
         if token.is_empty() {
-            return Err(Status::new(
-                Reason::BadRequest,
+            return Err(Status::bad_request(
                 "token is required for TokenReview in authentication",
             ));
         }
@@ -154,7 +154,7 @@ impl Reviews {
     fn rules_review(&self, object: &Value, user: &User) -> Result<Value, Status> {
         let namespace = text(object, "/spec/namespace");
         if namespace.is_empty() {
-            return Err(Status::new(Reason::BadRequest, "no namespace on request"));
+            return Err(Status::bad_request("no namespace on request"));
         }
         let (rules, problems, incomplete) = self.authorizer.rules_for(user, namespace);
         let (paths, resources): (Vec<&Rule>, Vec<&Rule>) =
@@ -177,7 +177,12 @@ fn spoken_of(object: &Value) -> Result<User, Status> {
     let (name, groups) = (text(spec, "/user").to_owned(), strings(&spec["groups"]));
     if name.is_empty() && groups.is_empty() {
         let kind = text(object, "/kind");
-        return Err(invalid(kind, "spec.user", "\"\"", "at least one of user or group must be specified"));
+        return Err(invalid(
+            kind,
+            "spec.user",
+            &"".into(),
+            "at least one of user or group must be specified",
+        ));
     }
     Ok(User {
         name,
@@ -198,29 +203,29 @@ fn validate(kind: &str, object: &Value) -> Result<(), Status> {
         (true, true) => Err(invalid(
             kind,
             "spec.nonResourceAttributes",
-            "",
+            &object["spec"]["nonResourceAttributes"],
             "cannot be specified in combination with resourceAttributes",
         )),
         (false, false) => Err(invalid(
             kind,
             "spec.resourceAttributes",
-            "null",
+            &Value::Null,
             "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         )),
         (false, true) if kind == "LocalSubjectAccessReview" => Err(invalid(
             kind,
             "spec.nonResourceAttributes",
-            "",
+            &object["spec"]["nonResourceAttributes"],
             "disallowed on this kind of request",
         )),
         _ => Ok(()),
     }
 }
 
-fn invalid(kind: &str, field: &str, value: &str, detail: &str) -> Status {
+fn invalid(kind: &str, field: &str, value: &Value, detail: &str) -> Status {
     let error = FieldError {
         field: field.to_owned(),
-        problem: Problem::Invalid(value.trim_matches('"').to_owned(), detail.to_owned()),
+        problem: Problem::Invalid(value.clone(), detail.to_owned()),
     };
     Status::invalid(AUTHORIZATION, kind, "", &[error])
 }

@@ -1,6 +1,6 @@
 //! `serviceaccounts/token`: how service accounts get tokens.
 
-use bosun_api::manifest::{FieldError, Problem};
+use bosun_api::field::{FieldError, Problem};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::{
     names::service_account,
     objects::{Objects, text},
 };
-use crate::{Reason, Status};
+use crate::Status;
 
 /// The shortest life that may be asked for.
 const SHORTEST: i64 = 600;
@@ -49,7 +49,16 @@ pub async fn create(
     let for_us = audiences.iter().all(|audience| audience == of.issuer());
     let extended = asked == POD_LIFE && for_us && bound.pod.is_some();
     let life = if extended { EXTENDED_LIFE } else { asked };
-    let claims = claims(of.issuer(), namespace, &account, &audiences, &bound, now, life, extended.then_some(asked));
+    let claims = claims(
+        of.issuer(),
+        namespace,
+        &account,
+        &audiences,
+        &bound,
+        now,
+        life,
+        extended.then_some(asked),
+    );
     request["metadata"]["name"] = name.into();
     request["metadata"]["namespace"] = namespace.into();
     request["metadata"]["creationTimestamp"] = seconds(now).into();
@@ -72,7 +81,7 @@ fn validate(request: &Value) -> Result<(), Status> {
     let mut wrong = |value: &Value, detail: &str| {
         errors.push(FieldError {
             field: "spec.expirationSeconds".to_owned(),
-            problem: Problem::Invalid(value.to_string(), detail.to_owned()),
+            problem: Problem::Invalid(value.clone(), detail.to_owned()),
         });
     };
     let asked = &request["spec"]["expirationSeconds"];
@@ -84,14 +93,23 @@ fn validate(request: &Value) -> Result<(), Status> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Status::invalid("authentication.k8s.io", "TokenRequest", text(request, "/metadata/name"), &errors))
+    Err(Status::invalid(
+        "authentication.k8s.io",
+        "TokenRequest",
+        text(request, "/metadata/name"),
+        &errors,
+    ))
 }
 
 async fn bound(objects: &dyn Objects, namespace: &str, account: &str, reference: &Value) -> Result<Bound, Status> {
     if reference.is_null() {
         return Ok(Bound::default());
     }
-    let (kind, name, uid) = (text(reference, "/kind"), text(reference, "/name"), text(reference, "/uid"));
+    let (kind, name, uid) = (
+        text(reference, "/kind"),
+        text(reference, "/name"),
+        text(reference, "/uid"),
+    );
     let (group, version) = text(reference, "/apiVersion").rsplit_once('/').unwrap_or(("", "v1"));
     let get = async |plural: &str, namespace: &str, name: &str| {
         objects
@@ -105,13 +123,10 @@ async fn bound(objects: &dyn Objects, namespace: &str, account: &str, reference:
         ("", "Pod") => {
             let pod = get("pods", namespace, name).await?;
             if text(&pod, "/spec/serviceAccountName") != account {
-                return Err(Status::new(
-                    Reason::BadRequest,
-                    format!(
-                        "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount \
+                return Err(Status::bad_request(format!(
+                    "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount \
                          name."
-                    ),
-                ));
+                )));
             }
             let node = text(&pod, "/spec/nodeName");
             if !node.is_empty() {
@@ -132,10 +147,9 @@ async fn bound(objects: &dyn Objects, namespace: &str, account: &str, reference:
             node
         }
         _ => {
-            return Err(Status::new(
-                Reason::BadRequest,
-                format!("cannot bind token to object of type {group}/{version}, Kind={kind}"),
-            ));
+            return Err(Status::bad_request(format!(
+                "cannot bind token to object of type {group}/{version}, Kind={kind}"
+            )));
         }
     };
     if !uid.is_empty() && uid != text(&object, "/metadata/uid") {

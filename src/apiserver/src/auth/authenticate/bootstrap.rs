@@ -39,7 +39,9 @@ fn check(secret: &Value, token: &BootstrapToken, now: Timestamp) -> Result<Vec<S
     if text(secret, "/type") != SECRET_TYPE {
         return Err("the Secret is no bootstrap token's");
     }
-    if !token.has_secret(&field("token-secret").unwrap_or_default()) || field("token-id").as_deref() != Some(token.id.as_bytes()) {
+    if !token.has_secret(&field("token-secret").unwrap_or_default())
+        || field("token-id").as_deref() != Some(token.id.as_bytes())
+    {
         return Err("wrong bootstrap token");
     }
     if let Some(expiration) = field("expiration").filter(|text| !text.is_empty()) {
@@ -104,9 +106,18 @@ mod tests {
             (secret(&[]), ok(&[GROUP])),
             (secret(&[("expiration", "2026-06-01T12:00:01Z")]), ok(&[GROUP])),
             (secret(&[("expiration", "2026-06-01T14:00:01+02:00")]), ok(&[GROUP])),
-            (secret(&[("expiration", "2026-06-01T12:00:00Z")]), Err("the bootstrap token has expired")),
-            (secret(&[("expiration", "soon")]), Err("the bootstrap token has expired")),
-            (secret(&[("token-secret", "0123456789abcdee")]), Err("wrong bootstrap token")),
+            (
+                secret(&[("expiration", "2026-06-01T12:00:00Z")]),
+                Err("the bootstrap token has expired"),
+            ),
+            (
+                secret(&[("expiration", "soon")]),
+                Err("the bootstrap token has expired"),
+            ),
+            (
+                secret(&[("token-secret", "0123456789abcdee")]),
+                Err("wrong bootstrap token"),
+            ),
             (secret(&[("token-secret", "")]), Err("wrong bootstrap token")),
             (secret(&[("token-id", "abcdeg")]), Err("wrong bootstrap token")),
             (

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use http::HeaderMap;
 
 use crate::{
-    Reason, Status, User,
+    Status, User,
     auth::{
         authorize::{Attributes, Authorizer},
         names::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, service_account_groups, split_service_account},
@@ -21,7 +21,7 @@ const EXTRA: &str = "impersonate-extra-";
 pub fn wanted(headers: &HeaderMap) -> Result<Option<User>, Status> {
     let text = |value: &http::HeaderValue| {
         String::from_utf8(value.as_bytes().to_vec())
-            .map_err(|_| Status::new(Reason::BadRequest, "an impersonation header is not UTF-8"))
+            .map_err(|_| Status::bad_request("an impersonation header is not UTF-8"))
     };
     let one = |name: &str| headers.get(name).map(text).transpose().map(Option::unwrap_or_default);
     let mut user = User {
@@ -41,9 +41,8 @@ pub fn wanted(headers: &HeaderMap) -> Result<Option<User>, Status> {
     if user.uid.is_empty() && user.groups.is_empty() && user.extra.is_empty() {
         return Ok(None);
     }
-    Err(Status::new(
-        Reason::InternalError,
-        "Internal error occurred: requested groups, uid or extra without impersonating a user",
+    Err(Status::internal(
+        "requested groups, uid or extra without impersonating a user",
     ))
 }
 
@@ -124,8 +123,15 @@ pub fn impersonate(authorizer: &Authorizer, user: &User, wanted: User) -> Result
     {
         groups = service_account_groups(namespace);
     }
-    let implied = if wanted.name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
-    if !groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED) {
+    let implied = if wanted.name == ANONYMOUS {
+        UNAUTHENTICATED
+    } else {
+        AUTHENTICATED
+    };
+    if !groups
+        .iter()
+        .any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED)
+    {
         groups.push(implied.to_owned());
     }
     Ok(Arc::new(User { groups, ..wanted }))
@@ -138,20 +144,33 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auth::authorize::rbac;
+    use crate::{Reason, auth::authorize::rbac};
 
     fn headers(all: &[(&str, &str)]) -> HeaderMap {
-        let parse = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
+        let parse = |(name, value): &(&str, &str)| {
+            (
+                name.parse::<HeaderName>().unwrap(),
+                value.parse::<HeaderValue>().unwrap(),
+            )
+        };
         all.iter().map(parse).collect()
     }
 
     fn authorizer(rules: &serde_json::Value) -> Authorizer {
         let authorizer = Authorizer::default();
-        authorizer.upsert(rbac::GROUP, "clusterroles", &json!({"metadata": {"name": "r"}, "rules": rules}));
-        authorizer.upsert(rbac::GROUP, "clusterrolebindings", &json!({
-            "metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": "r"},
-            "subjects": [{"kind": "User", "name": "jane"}]
-        }));
+        authorizer.upsert(
+            rbac::GROUP,
+            "clusterroles",
+            &json!({"metadata": {"name": "r"}, "rules": rules}),
+        );
+        authorizer.upsert(
+            rbac::GROUP,
+            "clusterrolebindings",
+            &json!({
+                "metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": "r"},
+                "subjects": [{"kind": "User", "name": "jane"}]
+            }),
+        );
         authorizer
     }
 
@@ -186,7 +205,10 @@ mod tests {
                 ("scopes".to_owned(), vec!["one".to_owned(), "two".to_owned()]),
             ]
         );
-        assert_eq!(wanted(&headers(&[("Impersonate-Group", "a")])).unwrap_err().reason, Reason::InternalError);
+        assert_eq!(
+            wanted(&headers(&[("Impersonate-Group", "a")])).unwrap_err().reason,
+            Reason::InternalError
+        );
     }
 
     #[test]
@@ -198,21 +220,46 @@ mod tests {
             {"verbs": ["impersonate"], "apiGroups": ["authentication.k8s.io"], "resources": ["userextras/scopes"], "resourceNames": ["view"]},
         ]));
         let be = |user: User| impersonate(&authorizer, &jane(), user);
-        let joe = || User { name: "joe".into(), ..User::default() };
+        let joe = || User {
+            name: "joe".into(),
+            ..User::default()
+        };
         assert_eq!(be(joe()).unwrap().groups, ["system:authenticated"]);
-        let in_devs = User { groups: vec!["devs".into()], ..joe() };
+        let in_devs = User {
+            groups: vec!["devs".into()],
+            ..joe()
+        };
         assert_eq!(be(in_devs).unwrap().groups, ["devs", "system:authenticated"]);
-        let scoped = |scope: &str| User { extra: [("scopes".into(), vec![scope.into()])].into(), ..joe() };
+        let scoped = |scope: &str| User {
+            extra: [("scopes".into(), vec![scope.into()])].into(),
+            ..joe()
+        };
         be(scoped("view")).unwrap();
-        let account = User { name: "system:serviceaccount:a:sa".into(), ..User::default() };
-        assert_eq!(be(account).unwrap().groups, ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]);
+        let account = User {
+            name: "system:serviceaccount:a:sa".into(),
+            ..User::default()
+        };
+        assert_eq!(
+            be(account).unwrap().groups,
+            [
+                "system:serviceaccounts",
+                "system:serviceaccounts:a",
+                "system:authenticated"
+            ]
+        );
         let table = [
             (
-                User { name: "root".into(), ..User::default() },
+                User {
+                    name: "root".into(),
+                    ..User::default()
+                },
                 r#"users "root" is forbidden: User "jane" cannot impersonate resource "users" in API group "" at the cluster scope"#,
             ),
             (
-                User { groups: vec!["system:masters".into()], ..joe() },
+                User {
+                    groups: vec!["system:masters".into()],
+                    ..joe()
+                },
                 r#"groups "system:masters" is forbidden: User "jane" cannot impersonate resource "groups" in API group "" at the cluster scope"#,
             ),
             (
@@ -220,7 +267,10 @@ mod tests {
                 r#"userextras.authentication.k8s.io "edit" is forbidden: User "jane" cannot impersonate resource "userextras/scopes" in API group "authentication.k8s.io" at the cluster scope"#,
             ),
             (
-                User { uid: "u".into(), ..joe() },
+                User {
+                    uid: "u".into(),
+                    ..joe()
+                },
                 r#"uids.authentication.k8s.io "u" is forbidden: User "jane" cannot impersonate resource "uids" in API group "authentication.k8s.io" at the cluster scope"#,
             ),
         ];

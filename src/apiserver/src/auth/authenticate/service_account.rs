@@ -66,14 +66,21 @@ impl Claims {
         if second >= self.exp {
             return Err("service account token has expired");
         }
-        if self.nbf.is_some_and(|from| from > second.saturating_add(SKEW.as_secs())) {
+        if self
+            .nbf
+            .is_some_and(|from| from > second.saturating_add(SKEW.as_secs()))
+        {
             return Err("service account token is not valid yet");
         }
         let its: &[String] = match &self.aud {
             Audiences::One(audience) => std::slice::from_ref(audience),
             Audiences::Many(audiences) => audiences,
         };
-        let common: Vec<_> = audiences.iter().filter(|audience| its.contains(audience)).cloned().collect();
+        let common: Vec<_> = audiences
+            .iter()
+            .filter(|audience| its.contains(audience))
+            .cloned()
+            .collect();
         if common.is_empty() {
             return Err("token audiences don't fit");
         }
@@ -99,7 +106,8 @@ impl Claims {
         };
         let mut extra = |key: &str, value: String| {
             if !value.is_empty() {
-                user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
+                user.extra
+                    .insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
             }
         };
         for (of, object) in [("pod", pod), ("node", node)] {
@@ -127,7 +135,9 @@ pub(super) async fn authenticate(
         .verify(token)
         .map_err(|error| TokenRefusal::refused(error.to_string()))?;
     let claims = Claims::deserialize(claims).map_err(|_| TokenRefusal::refused("the token's claims are not ours"))?;
-    let audiences = claims.check(&of.issuer, audiences, now).map_err(TokenRefusal::refused)?;
+    let audiences = claims
+        .check(&of.issuer, audiences, now)
+        .map_err(TokenRefusal::refused)?;
     let Private {
         namespace,
         serviceaccount,
@@ -161,10 +171,14 @@ async fn bound(
     now: Timestamp,
 ) -> Result<(), TokenRefusal> {
     let stored = objects.get("", plural, namespace, &reference.name).await?;
-    let stored = stored.ok_or_else(|| TokenRefusal::refused(format!("{plural} {:?} of the token is gone", reference.name)))?;
-    still(&stored, &reference.uid, now)
-        .then_some(())
-        .ok_or_else(|| TokenRefusal::refused(format!("{plural} {:?} of the token is gone or another one", reference.name)))
+    let stored =
+        stored.ok_or_else(|| TokenRefusal::refused(format!("{plural} {:?} of the token is gone", reference.name)))?;
+    still(&stored, &reference.uid, now).then_some(()).ok_or_else(|| {
+        TokenRefusal::refused(format!(
+            "{plural} {:?} of the token is gone or another one",
+            reference.name
+        ))
+    })
 }
 
 fn still(stored: &Value, uid: &str, now: Timestamp) -> bool {
@@ -199,11 +213,23 @@ mod tests {
         assert_eq!(check(&plain, 1999), Ok(us.to_vec()));
         assert!(check(&plain, 2000).is_err());
         assert!(check(&plain, 939).is_err());
-        assert_eq!(plain.check("https://us", &["vault".into(), "other".into()], at(1500)), Ok(vec!["vault".into()]));
+        assert_eq!(
+            plain.check("https://us", &["vault".into(), "other".into()], at(1500)),
+            Ok(vec!["vault".into()])
+        );
         assert!(plain.check("https://us", &["other".into()], at(1500)).is_err());
         assert!(plain.check("https://them", &us, at(1500)).is_err());
-        assert_eq!(check(&claims(|claims| claims["aud"] = "https://us".into()), 1500), Ok(us.to_vec()));
-        assert!(check(&claims(|claims| claims["sub"] = "system:serviceaccount:a:other".into()), 1500).is_err());
+        assert_eq!(
+            check(&claims(|claims| claims["aud"] = "https://us".into()), 1500),
+            Ok(us.to_vec())
+        );
+        assert!(
+            check(
+                &claims(|claims| claims["sub"] = "system:serviceaccount:a:other".into()),
+                1500
+            )
+            .is_err()
+        );
         assert!(check(&claims(|claims| claims["sub"] = "system:admin".into()), 1500).is_err());
     }
 
@@ -213,7 +239,11 @@ mod tests {
         assert_eq!(user.name, "system:serviceaccount:a:sa");
         assert_eq!(user.uid, "u");
         assert_eq!(user.groups, ["system:serviceaccounts", "system:serviceaccounts:a"]);
-        let extra: Vec<_> = user.extra.iter().map(|(key, value)| (key.as_str(), value[0].as_str())).collect();
+        let extra: Vec<_> = user
+            .extra
+            .iter()
+            .map(|(key, value)| (key.as_str(), value[0].as_str()))
+            .collect();
         assert_eq!(
             extra,
             [

@@ -1,6 +1,6 @@
 //! Client certificates: the common name is the user, the organizations are the groups.
 
-use std::sync::Arc;
+use std::{fmt::Write, sync::Arc};
 
 use bosun_pki::{Authority, Certificate, tls::verify_client};
 use jiff::Timestamp;
@@ -57,8 +57,14 @@ impl Peer {
             groups.push(AUTHENTICATED.to_owned());
         }
         let fingerprint = ring::digest::digest(&ring::digest::SHA256, leaf);
-        let hex: String = fingerprint.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let credential = ("authentication.kubernetes.io/credential-id".to_owned(), vec![format!("X509SHA256={hex}")]);
+        let hex = fingerprint.as_ref().iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        let credential = (
+            "authentication.kubernetes.io/credential-id".to_owned(),
+            vec![format!("X509SHA256={hex}")],
+        );
         let user = Arc::new(User {
             name: certificate.common_name,
             groups,

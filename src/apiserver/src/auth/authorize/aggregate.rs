@@ -1,10 +1,11 @@
-//! ClusterRoles that others add up to: `aggregationRule` selects them by label, the sum is written into `rules`.
+//! Cluster roles that others add up to: `aggregationRule` selects them by label, the sum is written into `rules`.
 
 use serde_json::{Value, json};
 
 use super::{rbac::decode, rule::Rule};
+use crate::selector::LabelSelector;
 
-/// What `role`'s rules should be, from all ClusterRoles; `None` if it aggregates nothing or has them already.
+/// What `role`'s rules should be, from all cluster roles; `None` if it aggregates nothing or has them already.
 pub fn aggregated(role: &Value, all: &[&Value]) -> Option<Vec<Rule>> {
     let selectors = role["aggregationRule"]["clusterRoleSelectors"].as_array()?;
     let own = &role["metadata"]["name"];
@@ -26,7 +27,7 @@ pub fn aggregated(role: &Value, all: &[&Value]) -> Option<Vec<Rule>> {
     (rules != decode::<Vec<Rule>>(&role["rules"])).then_some(rules)
 }
 
-/// Every ClusterRole whose rules must change, with its new rules set. A role that aggregates may be aggregated itself
+/// Every cluster role whose rules must change, with its new rules set. A role that aggregates may be aggregated itself
 /// (`view` into `edit` into `admin`): the sum is taken until nothing changes, but no longer than a chain through all of
 /// them would take.
 pub fn plan(all: &[Value]) -> Vec<Value> {
@@ -34,7 +35,11 @@ pub fn plan(all: &[Value]) -> Vec<Value> {
     let aggregating = now.iter().filter(|role| role.get("aggregationRule").is_some()).count();
     for _ in 0..=aggregating {
         let view: Vec<_> = now.iter().collect();
-        let changes: Vec<_> = view.iter().enumerate().filter_map(|(at, role)| Some((at, aggregated(role, &view)?))).collect();
+        let changes: Vec<_> = view
+            .iter()
+            .enumerate()
+            .filter_map(|(at, role)| Some((at, aggregated(role, &view)?)))
+            .collect();
         if changes.is_empty() {
             break;
         }
@@ -51,19 +56,10 @@ pub fn plan(all: &[Value]) -> Vec<Value> {
 
 /// Whether a `LabelSelector` selects these labels. One that cannot be understood selects nothing.
 pub(crate) fn selects(selector: &Value, labels: &Value) -> bool {
-    let exact = selector["matchLabels"].as_object().is_none_or(|wanted| wanted.iter().all(|(key, value)| labels[key] == *value));
-    exact
-        && super::node::items(&selector["matchExpressions"]).iter().all(|expression| {
-            let value = expression["key"].as_str().and_then(|key| labels.get(key));
-            let listed = value.is_some_and(|value| super::node::items(&expression["values"]).contains(value));
-            match expression["operator"].as_str() {
-                Some("In") => listed,
-                Some("NotIn") => !listed,
-                Some("Exists") => value.is_some(),
-                Some("DoesNotExist") => value.is_none(),
-                _ => false,
-            }
-        })
+    match LabelSelector::from_object(selector) {
+        Ok(Some(selector)) => selector.matches(|key| labels[key].as_str()),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +78,12 @@ mod tests {
     }
 
     fn resources(role: &Value) -> Vec<&str> {
-        role["rules"].as_array().unwrap().iter().map(|rule| rule["resources"][0].as_str().unwrap()).collect()
+        role["rules"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|rule| rule["resources"][0].as_str().unwrap())
+            .collect()
     }
 
     #[test]
@@ -103,7 +104,10 @@ mod tests {
         assert_eq!(resources(&changed[0]), ["secrets", "services", "pods"]);
         assert_eq!(resources(&changed[2]), ["services", "pods"]);
         for role in changed {
-            let at = all.iter().position(|old| old["metadata"]["name"] == role["metadata"]["name"]).unwrap();
+            let at = all
+                .iter()
+                .position(|old| old["metadata"]["name"] == role["metadata"]["name"])
+                .unwrap();
             all[at] = role;
         }
         assert!(plan(&all).is_empty());
@@ -115,11 +119,23 @@ mod tests {
     fn expressions_select_too() {
         let labels = json!({"a": "1"});
         let table = [
-            (json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1", "2"]}]}), true),
-            (json!({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}), false),
-            (json!({"matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["1"]}]}), true),
+            (
+                json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1", "2"]}]}),
+                true,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}),
+                false,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["1"]}]}),
+                true,
+            ),
             (json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]}), true),
-            (json!({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}), false),
+            (
+                json!({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}),
+                false,
+            ),
             (json!({"matchExpressions": [{"key": "a", "operator": "Likes"}]}), false),
             (json!({"matchLabels": {"a": "2"}}), false),
             (json!({}), true),
@@ -132,8 +148,18 @@ mod tests {
     #[test]
     fn roles_that_select_each_other_come_to_rest() {
         let all = [
-            role("a", &json!({"x": "1"}), Some("pods"), Some(json!({"matchLabels": {"x": "1"}}))),
-            role("b", &json!({"x": "1"}), Some("nodes"), Some(json!({"matchLabels": {"x": "1"}}))),
+            role(
+                "a",
+                &json!({"x": "1"}),
+                Some("pods"),
+                Some(json!({"matchLabels": {"x": "1"}})),
+            ),
+            role(
+                "b",
+                &json!({"x": "1"}),
+                Some("nodes"),
+                Some(json!({"matchLabels": {"x": "1"}})),
+            ),
         ];
         // They trade their rules; whatever comes out, it ends.
         let _ = plan(&all);

@@ -101,7 +101,11 @@ fn union(stored: &Value, wanted: &Value) -> Value {
 fn parse(table: &str) -> Vec<(&'static str, Value)> {
     let mut objects: Vec<(&'static str, Value)> = Vec::new();
     let mut bindings: Vec<(&'static str, Value)> = Vec::new();
-    for line in table.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in table
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         let mut words = line.split_whitespace();
         let first = words.next().expect("a line that is not empty");
         let words: Vec<&str> = words.collect();
@@ -135,19 +139,29 @@ fn parse(table: &str) -> Vec<(&'static str, Value)> {
                 role["rules"] = json!([]);
                 objects.push(("clusterroles", role));
                 let subject = format!("sa:kube-system/{}", words[0]);
-                bindings.push(("clusterrolebindings", binding("", &name, "ClusterRole", &name, &[&subject])));
+                bindings.push((
+                    "clusterrolebindings",
+                    binding("", &name, "ClusterRole", &name, &[&subject]),
+                ));
             }
             "bind" => {
                 let (kind, role) = words[0].split_once(':').expect("kind:role");
                 let kind = if kind == "role" { "Role" } else { "ClusterRole" };
                 let (namespace, name) = words[1].split_once('/').unwrap_or(("", words[1]));
-                let plural = if namespace.is_empty() { "clusterrolebindings" } else { "rolebindings" };
+                let plural = if namespace.is_empty() {
+                    "clusterrolebindings"
+                } else {
+                    "rolebindings"
+                };
                 bindings.push((plural, binding(namespace, name, kind, role, &words[2..])));
             }
             _ => {
                 let rule = rule(first, &words);
                 let (_, role) = objects.last_mut().expect("a role comes before its rules");
-                role["rules"].as_array_mut().expect("a role with rules").push(json!(rule));
+                role["rules"]
+                    .as_array_mut()
+                    .expect("a role with rules")
+                    .push(json!(rule));
             }
         }
     }
@@ -163,13 +177,15 @@ fn rule(verbs: &str, words: &[&str]) -> Rule {
     let list = |text: &str| {
         let mut all: Vec<String> = text
             .split(',')
-            .flat_map(|word| match word {
-                "READ" => "get,list,watch",
-                "WRITE" => "create,delete,deletecollection,patch,update",
-                "core" => "",
-                other => other,
-            }
-            .split(','))
+            .flat_map(|word| {
+                match word {
+                    "READ" => "get,list,watch",
+                    "WRITE" => "create,delete,deletecollection,patch,update",
+                    "core" => "",
+                    other => other,
+                }
+                .split(',')
+            })
             .map(str::to_owned)
             .collect();
         all.sort_unstable();
@@ -206,7 +222,11 @@ fn object(kind: &str, namespace: &str, name: &str) -> Value {
 
 /// Subjects are `user:name`, `group:name` and `sa:namespace/name`.
 fn binding(namespace: &str, name: &str, role_kind: &str, role: &str, subjects: &[&str]) -> Value {
-    let kind = if namespace.is_empty() { "ClusterRoleBinding" } else { "RoleBinding" };
+    let kind = if namespace.is_empty() {
+        "ClusterRoleBinding"
+    } else {
+        "RoleBinding"
+    };
     let mut binding = object(kind, namespace, name);
     binding["roleRef"] = json!({"apiGroup": GROUP, "kind": role_kind, "name": role});
     let subjects: Vec<Value> = subjects

@@ -8,9 +8,9 @@ use super::{
     rbac::{GROUP, RoleRef, decode, not_found},
     rule::{Rule, describe, missing, quoted},
 };
-use crate::{Reason, Status, User, auth::names::MASTERS};
+use crate::{Status, User, auth::names::MASTERS};
 
-/// Checks a role or binding that `user` is about to write; `old` is what it replaces. Other kinds pass.
+/// Checks a role or binding that `user` is about to write; `old` is what it replaces.
 pub fn check(
     authorizer: &Authorizer,
     user: &User,
@@ -48,7 +48,11 @@ pub fn check(
                 return Ok(());
             }
             let role: RoleRef = decode(&object["roleRef"]);
-            let of = if role.kind == "ClusterRole" { "clusterroles" } else { "roles" };
+            let of = if role.kind == "ClusterRole" {
+                "clusterroles"
+            } else {
+                "roles"
+            };
             if may(authorizer, user, "bind", of, namespace, &role.name) {
                 return Ok(());
             }
@@ -63,7 +67,9 @@ pub fn check(
                 Err(why) => refuse(why),
             }
         }
-        _ => Err(Status::new(Reason::InternalError, format!("{plural} is neither a role nor a binding"))),
+        _ => Err(Status::internal(format_args!(
+            "{plural} is neither a role nor a binding"
+        ))),
     }
 }
 
@@ -104,6 +110,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::Reason;
 
     /// jane may write roles and bindings everywhere, read pods, `bind` the role "free" and `escalate` the role "own".
     fn authorizer() -> Authorizer {
@@ -116,13 +123,26 @@ mod tests {
         ]);
         let secrets = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}]);
         let pods = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
-        for (name, rules) in [("jane", &rules), ("free", &secrets), ("secret", &secrets), ("pod", &pods)] {
-            authorizer.upsert(GROUP, "clusterroles", &json!({"metadata": {"name": name}, "rules": rules}));
+        for (name, rules) in [
+            ("jane", &rules),
+            ("free", &secrets),
+            ("secret", &secrets),
+            ("pod", &pods),
+        ] {
+            authorizer.upsert(
+                GROUP,
+                "clusterroles",
+                &json!({"metadata": {"name": name}, "rules": rules}),
+            );
         }
-        authorizer.upsert(GROUP, "clusterrolebindings", &json!({
-            "metadata": {"name": "jane"}, "roleRef": {"kind": "ClusterRole", "name": "jane"},
-            "subjects": [{"kind": "User", "name": "jane"}]
-        }));
+        authorizer.upsert(
+            GROUP,
+            "clusterrolebindings",
+            &json!({
+                "metadata": {"name": "jane"}, "roleRef": {"kind": "ClusterRole", "name": "jane"},
+                "subjects": [{"kind": "User", "name": "jane"}]
+            }),
+        );
         authorizer
     }
 
@@ -166,7 +186,11 @@ mod tests {
         let authorizer = authorizer();
         let object = json!({"metadata": {"name": "x"}, "aggregationRule": {"clusterRoleSelectors": [{}]}});
         let status = check(&authorizer, &jane(), "clusterroles", &object, None).unwrap_err();
-        assert!(status.message.ends_with("must have cluster-admin privileges to use the aggregationRule"));
+        assert!(
+            status
+                .message
+                .ends_with("must have cluster-admin privileges to use the aggregationRule")
+        );
         let root = User {
             name: "root".into(),
             groups: vec![MASTERS.into()],
@@ -184,6 +208,9 @@ mod tests {
         assert_eq!(write("secret").unwrap_err().reason, Reason::Forbidden);
         let status = write("gone").unwrap_err();
         assert_eq!(status.reason, Reason::NotFound);
-        assert_eq!(status.message, "clusterroles.rbac.authorization.k8s.io \"gone\" not found");
+        assert_eq!(
+            status.message,
+            "clusterroles.rbac.authorization.k8s.io \"gone\" not found"
+        );
     }
 }

@@ -136,11 +136,16 @@ impl NodeGraph {
 
     /// Why a node may not; `None` if it may.
     fn refuse(&self, node: &str, attributes: &Attributes<'_>) -> Option<String> {
-        let Attributes { verb, name, namespace, subresource, .. } = *attributes;
+        let Attributes {
+            verb,
+            name,
+            namespace,
+            subresource,
+            ..
+        } = *attributes;
         let some = |why: &str| Some(why.to_owned());
-        let related = |related: bool| {
-            (!related).then(|| format!("no relationship found between node '{node}' and this object"))
-        };
+        let related =
+            |related: bool| (!related).then(|| format!("no relationship found between node '{node}' and this object"));
         let reads = |kind| {
             if !matches!(verb, "get" | "list" | "watch") {
                 return some("can only read resources of this type");
@@ -216,9 +221,7 @@ impl NodeGraph {
             ("resource.k8s.io", "resourceslices") => match verb {
                 _ if !subresource.is_empty() => some("cannot authorize ResourceSlice subresources"),
                 "create" => None,
-                "get" | "update" | "patch" | "delete" => {
-                    related(self.slices.get(name).is_some_and(|of| of == node))
-                }
+                "get" | "update" | "patch" | "delete" => related(self.slices.get(name).is_some_and(|of| of == node)),
                 "list" | "watch" | "deletecollection" if selects(attributes, "spec.nodeName", node) => None,
                 "list" | "watch" | "deletecollection" => {
                     some("can only list/watch/deletecollection resourceslices with nodeName field selector")
@@ -272,11 +275,14 @@ impl NodeGraph {
 
     /// Whether a pod of the node refers to the claim that a persistent volume is bound to.
     fn mounts(&self, node: &str, volume: &str) -> bool {
-        self.volumes.get(volume).and_then(|volume| volume.claim.clone()).is_some_and(|(namespace, name)| {
-            self.referrers
-                .get(&(Kind::Claim, namespace, name))
-                .is_some_and(|nodes| nodes.contains_key(node))
-        })
+        self.volumes
+            .get(volume)
+            .and_then(|volume| volume.claim.clone())
+            .is_some_and(|(namespace, name)| {
+                self.referrers
+                    .get(&(Kind::Claim, namespace, name))
+                    .is_some_and(|nodes| nodes.contains_key(node))
+            })
     }
 }
 
@@ -295,7 +301,10 @@ fn statically(attributes: &Attributes<'_>) -> Option<String> {
 /// What a pod refers to. Mirror pods, which nodes make themselves, count for nothing.
 fn pod_refs(pod: &Value, namespace: &str, name: &str) -> BTreeSet<Object> {
     let mut refs = BTreeSet::new();
-    if pod["metadata"]["annotations"].get(bosun_api::labels::CONFIG_MIRROR).is_some() {
+    if pod["metadata"]["annotations"]
+        .get(bosun_api::labels::CONFIG_MIRROR)
+        .is_some()
+    {
         return refs;
     }
     let spec = &pod["spec"];
@@ -320,7 +329,10 @@ fn pod_refs(pod: &Value, namespace: &str, name: &str) -> BTreeSet<Object> {
     for claim in items(&status["resourceClaimStatuses"]) {
         add(Kind::ResourceClaim, &claim["resourceClaimName"]);
     }
-    add(Kind::ResourceClaim, &status["extendedResourceClaimStatus"]["resourceClaimName"]);
+    add(
+        Kind::ResourceClaim,
+        &status["extendedResourceClaimStatus"]["resourceClaimName"],
+    );
     refs
 }
 
@@ -361,7 +373,7 @@ pub(crate) fn secret_names<'a>(spec: &'a Value, found: &mut impl FnMut(&'a Value
     }
 }
 
-/// Shows the name of each ConfigMap that a pod's spec refers to.
+/// Shows the name of each `ConfigMap` that a pod's spec refers to.
 pub(crate) fn config_map_names<'a>(spec: &'a Value, found: &mut impl FnMut(&'a Value)) {
     for container in containers(spec) {
         for source in items(&container["envFrom"]) {
@@ -450,7 +462,10 @@ mod tests {
                         "controllerPublishSecretRef": {"namespace": "csi", "name": "control"}},
             }}),
         );
-        graph.upsert("volumeattachments", &json!({"metadata": {"name": "va"}, "spec": {"nodeName": "n1"}}));
+        graph.upsert(
+            "volumeattachments",
+            &json!({"metadata": {"name": "va"}, "spec": {"nodeName": "n1"}}),
+        );
         graph
     }
 
@@ -460,21 +475,43 @@ mod tests {
         let (resource, subresource) = kind.split_once('/').unwrap_or((kind, ""));
         let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
         let (namespace, name) = object.split_once('/').unwrap_or(("", object));
-        Attributes { verb, group, resource, subresource, namespace, name, ..Attributes::resource(user) }
+        Attributes {
+            verb,
+            group,
+            resource,
+            subresource,
+            namespace,
+            name,
+            ..Attributes::resource(user)
+        }
     }
 
     #[test]
     fn a_node_may_read_what_its_pods_refer_to() {
         let (graph, n1, n2) = (graph(), node("n1"), node("n2"));
         let yes = [
-            "get secrets a/pull", "get secrets a/key", "get secrets a/init", "get secrets a/vol", "list secrets a/proj",
-            "watch configmaps a/root", "get configmaps a/env", "get secrets csi/stage",
-            "get persistentvolumeclaims a/claim", "get persistentvolumeclaims a/p-e", "get persistentvolumes pv",
-            "patch persistentvolumeclaims/status a/claim", "get volumeattachments.storage.k8s.io va",
-            "create serviceaccounts/token a/sa", "get pods a/p",
+            "get secrets a/pull",
+            "get secrets a/key",
+            "get secrets a/init",
+            "get secrets a/vol",
+            "list secrets a/proj",
+            "watch configmaps a/root",
+            "get configmaps a/env",
+            "get secrets csi/stage",
+            "get persistentvolumeclaims a/claim",
+            "get persistentvolumeclaims a/p-e",
+            "get persistentvolumes pv",
+            "patch persistentvolumeclaims/status a/claim",
+            "get volumeattachments.storage.k8s.io va",
+            "create serviceaccounts/token a/sa",
+            "get pods a/p",
         ];
         for words in yes {
-            assert_eq!(graph.authorize(&asks(&n1, words)), Decision::Allow(String::new()), "{words}");
+            assert_eq!(
+                graph.authorize(&asks(&n1, words)),
+                Decision::Allow(String::new()),
+                "{words}"
+            );
             assert_eq!(
                 graph.authorize(&asks(&n2, words)),
                 Decision::NoOpinion("no relationship found between node 'n2' and this object".into()),
@@ -482,11 +519,23 @@ mod tests {
             );
         }
         for words in [
-            "get secrets b/pull", "get secrets a/other", "get secrets csi/control", "list secrets a/", "list secrets",
-            "update secrets a/pull", "delete configmaps a/env", "list persistentvolumes", "update pods a/p",
-            "create serviceaccounts a/sa", "create serviceaccounts/token a/default", "get roles.rbac.authorization.k8s.io a/x",
+            "get secrets b/pull",
+            "get secrets a/other",
+            "get secrets csi/control",
+            "list secrets a/",
+            "list secrets",
+            "update secrets a/pull",
+            "delete configmaps a/env",
+            "list persistentvolumes",
+            "update pods a/p",
+            "create serviceaccounts a/sa",
+            "create serviceaccounts/token a/default",
+            "get roles.rbac.authorization.k8s.io a/x",
         ] {
-            assert!(matches!(graph.authorize(&asks(&n1, words)), Decision::NoOpinion(_)), "{words}");
+            assert!(
+                matches!(graph.authorize(&asks(&n1, words)), Decision::NoOpinion(_)),
+                "{words}"
+            );
         }
     }
 
@@ -523,7 +572,10 @@ mod tests {
         let (graph, n1) = (graph(), node("n1"));
         let fields = |node: &str| [("spec.nodeName".to_owned(), node.to_owned())];
         for (fields, allowed) in [(&fields("n1")[..], true), (&fields("n2")[..], false), (&[][..], false)] {
-            let attributes = Attributes { fields, ..asks(&n1, "list pods") };
+            let attributes = Attributes {
+                fields,
+                ..asks(&n1, "list pods")
+            };
             assert_eq!(matches!(graph.authorize(&attributes), Decision::Allow(_)), allowed);
         }
     }
@@ -534,11 +586,22 @@ mod tests {
         let table = [
             ("system:node:n1", vec![], ""),
             ("n1", vec![NODES.to_owned()], ""),
-            ("system:node:", vec![NODES.to_owned()], "unknown node for user \"system:node:\""),
+            (
+                "system:node:",
+                vec![NODES.to_owned()],
+                "unknown node for user \"system:node:\"",
+            ),
         ];
         for (name, groups, reason) in table {
-            let user = User { name: name.into(), groups, ..User::default() };
-            assert_eq!(graph.authorize(&asks(&user, "get nodes n1")), Decision::NoOpinion(reason.into()));
+            let user = User {
+                name: name.into(),
+                groups,
+                ..User::default()
+            };
+            assert_eq!(
+                graph.authorize(&asks(&user, "get nodes n1")),
+                Decision::NoOpinion(reason.into())
+            );
         }
     }
 
@@ -546,13 +609,21 @@ mod tests {
     fn what_is_gone_is_forgotten() {
         let (mut graph, n1) = (graph(), node("n1"));
         // A second pod keeps the reference alive.
-        let pod = |name: &str| json!({"metadata": {"namespace": "a", "name": name},
-            "spec": {"nodeName": "n1", "imagePullSecrets": [{"name": "pull"}]}});
+        let pod = |name: &str| {
+            json!({"metadata": {"namespace": "a", "name": name},
+            "spec": {"nodeName": "n1", "imagePullSecrets": [{"name": "pull"}]}})
+        };
         graph.upsert("pods", &pod("q"));
         graph.upsert("pods", &pod("q"));
         graph.delete("pods", "a", "p");
-        assert_eq!(graph.authorize(&asks(&n1, "get secrets a/pull")), Decision::Allow(String::new()));
-        assert!(matches!(graph.authorize(&asks(&n1, "get secrets csi/stage")), Decision::NoOpinion(_)));
+        assert_eq!(
+            graph.authorize(&asks(&n1, "get secrets a/pull")),
+            Decision::Allow(String::new())
+        );
+        assert!(matches!(
+            graph.authorize(&asks(&n1, "get secrets csi/stage")),
+            Decision::NoOpinion(_)
+        ));
         graph.delete("pods", "a", "q");
         graph.delete("persistentvolumes", "", "pv");
         graph.delete("volumeattachments", "", "va");
@@ -562,11 +633,20 @@ mod tests {
     #[test]
     fn a_mirror_pod_refers_to_nothing() {
         let (mut graph, n1) = (NodeGraph::default(), node("n1"));
-        graph.upsert("pods", &json!({
-            "metadata": {"namespace": "a", "name": "m", "annotations": {"kubernetes.io/config.mirror": "x"}},
-            "spec": {"nodeName": "n1", "imagePullSecrets": [{"name": "pull"}]}
-        }));
-        assert!(matches!(graph.authorize(&asks(&n1, "get secrets a/pull")), Decision::NoOpinion(_)));
-        assert_eq!(graph.authorize(&asks(&n1, "get pods a/m")), Decision::Allow(String::new()));
+        graph.upsert(
+            "pods",
+            &json!({
+                "metadata": {"namespace": "a", "name": "m", "annotations": {"kubernetes.io/config.mirror": "x"}},
+                "spec": {"nodeName": "n1", "imagePullSecrets": [{"name": "pull"}]}
+            }),
+        );
+        assert!(matches!(
+            graph.authorize(&asks(&n1, "get secrets a/pull")),
+            Decision::NoOpinion(_)
+        ));
+        assert_eq!(
+            graph.authorize(&asks(&n1, "get pods a/m")),
+            Decision::Allow(String::new())
+        );
     }
 }

@@ -92,10 +92,18 @@ impl Grant<'_> {
         let (kind, name) = if self.namespace.is_empty() {
             ("ClusterRoleBinding", format!("{:?}", self.name))
         } else {
-            ("RoleBinding", format!("{:?}", format!("{}/{}", self.name, self.namespace)))
+            (
+                "RoleBinding",
+                format!("{:?}", format!("{}/{}", self.name, self.namespace)),
+            )
         };
         let role = &self.binding.role;
-        format!("{kind} {name} of {} {:?} to {}", role.kind, role.name, self.subject.describe())
+        format!(
+            "{kind} {name} of {} {:?} to {}",
+            role.kind,
+            role.name,
+            self.subject.describe()
+        )
     }
 }
 
@@ -115,7 +123,10 @@ impl Rbac {
                     subjects: decode(&object["subjects"]),
                 };
                 for who in binding.subjects.iter().filter_map(Subject::who) {
-                    self.by_subject.entry((who, key.0.clone())).or_default().insert(key.1.clone());
+                    self.by_subject
+                        .entry((who, key.0.clone()))
+                        .or_default()
+                        .insert(key.1.clone());
                 }
                 self.bindings.insert(key, binding);
             }
@@ -197,7 +208,10 @@ impl Rbac {
                         continue;
                     }
                     let binding = &self.bindings[&(scope.to_owned(), name.clone())];
-                    let subject = binding.subjects.iter().find(|subject| subject.who().as_ref() == Some(who));
+                    let subject = binding
+                        .subjects
+                        .iter()
+                        .find(|subject| subject.who().as_ref() == Some(who));
                     let Some(rules) = self.role(scope, &binding.role) else {
                         missing.push(not_found(&binding.role));
                         continue;
@@ -249,8 +263,14 @@ mod tests {
     fn rbac() -> Rbac {
         let mut rbac = Rbac::default();
         let rules = |verb: &str, resource: &str| json!([{"verbs": [verb], "apiGroups": [""], "resources": [resource]}]);
-        rbac.upsert("clusterroles", &json!({"metadata": {"name": "reader"}, "rules": rules("get", "pods")}));
-        rbac.upsert("roles", &json!({"metadata": {"namespace": "a", "name": "writer"}, "rules": rules("create", "pods")}));
+        rbac.upsert(
+            "clusterroles",
+            &json!({"metadata": {"name": "reader"}, "rules": rules("get", "pods")}),
+        );
+        rbac.upsert(
+            "roles",
+            &json!({"metadata": {"namespace": "a", "name": "writer"}, "rules": rules("create", "pods")}),
+        );
         rbac
     }
 
@@ -286,28 +306,66 @@ mod tests {
     fn bindings_give_roles_to_users_groups_and_service_accounts() {
         let mut rbac = rbac();
         let cluster = |subject: Value, name: &str| {
-            bind("clusterrolebindings", "", name, ("ClusterRole", "reader"), &json!([subject]))
+            bind(
+                "clusterrolebindings",
+                "",
+                name,
+                ("ClusterRole", "reader"),
+                &json!([subject]),
+            )
         };
         for (plural, object) in [
             cluster(json!({"kind": "User", "name": "jane"}), "u"),
             cluster(json!({"kind": "Group", "name": "devs"}), "g"),
             cluster(json!({"kind": "ServiceAccount", "name": "sa", "namespace": "a"}), "s"),
-            bind("rolebindings", "a", "w", ("Role", "writer"), &json!([{"kind": "User", "name": "jane"}])),
-            bind("rolebindings", "a", "r", ("ClusterRole", "reader"), &json!([{"kind": "User", "name": "joe"}])),
+            bind(
+                "rolebindings",
+                "a",
+                "w",
+                ("Role", "writer"),
+                &json!([{"kind": "User", "name": "jane"}]),
+            ),
+            bind(
+                "rolebindings",
+                "a",
+                "r",
+                ("ClusterRole", "reader"),
+                &json!([{"kind": "User", "name": "joe"}]),
+            ),
         ] {
             rbac.upsert(&plural, &object);
         }
         let table = [
-            (user("jane", &[]), "get", "", r#"ClusterRoleBinding "u" of ClusterRole "reader" to User "jane""#),
-            (user("jane", &[]), "create", "a", r#"RoleBinding "w/a" of Role "writer" to User "jane""#),
-            (user("x", &["devs"]), "get", "b", r#"ClusterRoleBinding "g" of ClusterRole "reader" to Group "devs""#),
+            (
+                user("jane", &[]),
+                "get",
+                "",
+                r#"ClusterRoleBinding "u" of ClusterRole "reader" to User "jane""#,
+            ),
+            (
+                user("jane", &[]),
+                "create",
+                "a",
+                r#"RoleBinding "w/a" of Role "writer" to User "jane""#,
+            ),
+            (
+                user("x", &["devs"]),
+                "get",
+                "b",
+                r#"ClusterRoleBinding "g" of ClusterRole "reader" to Group "devs""#,
+            ),
             (
                 user("system:serviceaccount:a:sa", &[]),
                 "get",
                 "b",
                 r#"ClusterRoleBinding "s" of ClusterRole "reader" to ServiceAccount "sa/a""#,
             ),
-            (user("joe", &[]), "get", "a", r#"RoleBinding "r/a" of ClusterRole "reader" to User "joe""#),
+            (
+                user("joe", &[]),
+                "get",
+                "a",
+                r#"RoleBinding "r/a" of ClusterRole "reader" to User "joe""#,
+            ),
             (user("jane", &[]), "create", "b", ""),
             (user("joe", &[]), "get", "", ""),
             (user("system:serviceaccount:b:sa", &[]), "get", "b", ""),
@@ -320,7 +378,11 @@ mod tests {
             } else {
                 Decision::Allow(format!("RBAC: allowed by {by}"))
             };
-            assert_eq!(ask(&rbac, &user, verb, namespace), expected, "{user:?} {verb} {namespace}");
+            assert_eq!(
+                ask(&rbac, &user, verb, namespace),
+                expected,
+                "{user:?} {verb} {namespace}"
+            );
         }
     }
 
@@ -329,10 +391,22 @@ mod tests {
         let mut rbac = rbac();
         let jane = user("jane", &[]);
         let subjects = |name: &str| json!([{"kind": "User", "name": name}]);
-        let (plural, object) = bind("clusterrolebindings", "", "b", ("ClusterRole", "reader"), &subjects("jane"));
+        let (plural, object) = bind(
+            "clusterrolebindings",
+            "",
+            "b",
+            ("ClusterRole", "reader"),
+            &subjects("jane"),
+        );
         rbac.upsert(&plural, &object);
         assert!(matches!(ask(&rbac, &jane, "get", ""), Decision::Allow(_)));
-        let (plural, object) = bind("clusterrolebindings", "", "b", ("ClusterRole", "reader"), &subjects("joe"));
+        let (plural, object) = bind(
+            "clusterrolebindings",
+            "",
+            "b",
+            ("ClusterRole", "reader"),
+            &subjects("joe"),
+        );
         rbac.upsert(&plural, &object);
         assert_eq!(ask(&rbac, &jane, "get", ""), Decision::NoOpinion(String::new()));
         rbac.delete("clusterroles", "", "reader");

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Attributes;
 
-/// A rule of a Role or ClusterRole (`rbac.authorization.k8s.io/v1` `PolicyRule`).
+/// A rule of a role (`rbac.authorization.k8s.io/v1` `PolicyRule`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Rule {
@@ -55,9 +55,7 @@ impl Rule {
                 return true;
             }
             match allowed.split_once('/') {
-                Some((of, part)) => {
-                    !subresource.is_empty() && part == subresource && (of == "*" || of == resource)
-                }
+                Some((of, part)) => !subresource.is_empty() && part == subresource && (of == "*" || of == resource),
                 None => subresource.is_empty() && allowed == resource,
             }
         })
@@ -187,7 +185,10 @@ mod tests {
     use crate::User;
 
     fn list(text: &str) -> Vec<String> {
-        text.split(',').filter(|item| !item.is_empty()).map(|item| item.trim_matches('\'').to_owned()).collect()
+        text.split(',')
+            .filter(|item| !item.is_empty())
+            .map(|item| item.trim_matches('\'').to_owned())
+            .collect()
     }
 
     /// Groups are written with quotes, as the core group's name is empty.
@@ -223,7 +224,11 @@ mod tests {
                 subresource,
                 ..Attributes::resource(&user)
             };
-            assert_eq!(rule.allows(&attributes), allowed, "{verb} {group} {resource}/{subresource}");
+            assert_eq!(
+                rule.allows(&attributes),
+                allowed,
+                "{verb} {group} {resource}/{subresource}"
+            );
         }
     }
 
@@ -245,7 +250,10 @@ mod tests {
             path,
             ..Attributes::path(&user)
         };
-        assert!(!rule("*", "*", "*", "", "").allows(&path("/healthz")), "resources are no paths");
+        assert!(
+            !rule("*", "*", "*", "", "").allows(&path("/healthz")),
+            "resources are no paths"
+        );
         let urls = rule("get", "", "", "", "/healthz,/api/*");
         for (at, allowed) in [
             ("/healthz", true),
@@ -293,7 +301,10 @@ mod tests {
         let some = rule("get", "*", "secrets", "a,b", "");
         let any = rule("get", "*", "secrets", "", "");
         assert!(missing(std::slice::from_ref(&any), std::slice::from_ref(&some)).is_empty());
-        assert_eq!(missing(std::slice::from_ref(&some), std::slice::from_ref(&any)).len(), 1);
+        assert_eq!(
+            missing(std::slice::from_ref(&some), std::slice::from_ref(&any)).len(),
+            1
+        );
     }
 
     fn any_rule() -> impl Strategy<Value = Rule> {

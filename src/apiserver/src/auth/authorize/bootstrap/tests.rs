@@ -41,7 +41,10 @@ fn the_table_holds_every_object_once_and_every_role_that_is_bound() {
         let metadata = &object["metadata"];
         let namespace = metadata["namespace"].as_str().unwrap_or_default().to_owned();
         let name = metadata["name"].as_str().unwrap().to_owned();
-        assert!(seen.insert((*plural, namespace.clone(), name.clone())), "{plural} {namespace}/{name} twice");
+        assert!(
+            seen.insert((*plural, namespace.clone(), name.clone())),
+            "{plural} {namespace}/{name} twice"
+        );
         match object.get("roleRef") {
             None => {
                 roles.insert((object["kind"].as_str().unwrap(), namespace, name));
@@ -50,7 +53,10 @@ fn the_table_holds_every_object_once_and_every_role_that_is_bound() {
                 let kind = role["kind"].as_str().unwrap();
                 let namespace = if kind == "Role" { namespace } else { String::new() };
                 let role = role["name"].as_str().unwrap().to_owned();
-                assert!(roles.contains(&(kind, namespace, role)), "{name} binds a role that is not there");
+                assert!(
+                    roles.contains(&(kind, namespace, role)),
+                    "{name} binds a role that is not there"
+                );
             }
         }
     }
@@ -65,23 +71,66 @@ fn everybody_may_what_upstream_lets_them() {
     let admin = user("kubernetes-admin", &["kubeadm:cluster-admins", "system:authenticated"]);
     let somebody = user("jane", &["system:authenticated"]);
     let controller = user(&service_account("kube-system", "replicaset-controller"), &[]);
-    let joining = user("system:bootstrap:abcdef", &["system:bootstrappers", "system:authenticated"]);
+    let joining = user(
+        "system:bootstrap:abcdef",
+        &["system:bootstrappers", "system:authenticated"],
+    );
     let table = [
         (&scheduler, "create", "", "pods/binding", "a", "p", true),
         (&scheduler, "get", "", "secrets", "a", "s", false),
-        (&scheduler, "update", "coordination.k8s.io", "leases", "kube-system", "kube-scheduler", true),
-        (&scheduler, "update", "coordination.k8s.io", "leases", "kube-system", "other", false),
+        (
+            &scheduler,
+            "update",
+            "coordination.k8s.io",
+            "leases",
+            "kube-system",
+            "kube-scheduler",
+            true,
+        ),
+        (
+            &scheduler,
+            "update",
+            "coordination.k8s.io",
+            "leases",
+            "kube-system",
+            "other",
+            false,
+        ),
         (&admin, "delete", "", "nodes", "", "n", true),
         (&admin, "escalate", GROUP, "clusterroles", "", "x", true),
-        (&somebody, "create", "authorization.k8s.io", "selfsubjectaccessreviews", "", "", true),
+        (
+            &somebody,
+            "create",
+            "authorization.k8s.io",
+            "selfsubjectaccessreviews",
+            "",
+            "",
+            true,
+        ),
         (&somebody, "list", "", "pods", "a", "", false),
         (&anonymous, "get", "", "configmaps", "kube-public", "cluster-info", true),
         (&anonymous, "get", "", "configmaps", "kube-public", "other", false),
         (&anonymous, "list", "", "configmaps", "kube-public", "", false),
         (&controller, "create", "", "pods", "a", "", true),
         (&controller, "create", "", "secrets", "a", "", false),
-        (&joining, "create", "certificates.k8s.io", "certificatesigningrequests", "", "", true),
-        (&joining, "create", "certificates.k8s.io", "certificatesigningrequests/nodeclient", "", "", true),
+        (
+            &joining,
+            "create",
+            "certificates.k8s.io",
+            "certificatesigningrequests",
+            "",
+            "",
+            true,
+        ),
+        (
+            &joining,
+            "create",
+            "certificates.k8s.io",
+            "certificatesigningrequests/nodeclient",
+            "",
+            "",
+            true,
+        ),
         (&joining, "list", "", "nodes", "", "", false),
     ];
     for (user, verb, group, resource, namespace, name, allowed) in table {
@@ -96,7 +145,12 @@ fn everybody_may_what_upstream_lets_them() {
             ..Attributes::resource(user)
         };
         let decision = authorizer.authorize(&attributes);
-        assert_eq!(matches!(decision, Decision::Allow(_)), allowed, "{} {verb} {resource} {name}", user.name);
+        assert_eq!(
+            matches!(decision, Decision::Allow(_)),
+            allowed,
+            "{} {verb} {resource} {name}",
+            user.name
+        );
     }
     for (user, path, allowed) in [
         (&anonymous, "/healthz", true),
@@ -145,7 +199,11 @@ fn admin_edit_and_view_add_up() {
                 ..Attributes::resource(&user)
             };
             let decision = authorizer.authorize(&attributes);
-            assert_eq!(matches!(decision, Decision::Allow(_)), allowed, "{role} {verb} {resource}");
+            assert_eq!(
+                matches!(decision, Decision::Allow(_)),
+                allowed,
+                "{role} {verb} {resource}"
+            );
         }
     }
 }
@@ -185,7 +243,11 @@ fn who_says_so_keeps_theirs() {
 
 #[test]
 fn an_aggregated_roles_rules_are_not_the_reconcilers() {
-    let wanted = &objects().iter().find(|(_, object)| object["metadata"]["name"] == "view").unwrap().1;
+    let wanted = &objects()
+        .iter()
+        .find(|(_, object)| object["metadata"]["name"] == "view")
+        .unwrap()
+        .1;
     let mut stored = wanted.clone();
     stored["rules"] = json!([rule("READ", &["core", "pods"])]);
     assert_eq!(reconcile(wanted, Some(&stored)), Step::Keep);
