@@ -413,6 +413,3 @@ fn cut<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>, scan: &Scan<'_>, revis
         remaining,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -214,3 +214,6 @@ async fn follow_store(feed: Arc<Feed>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,6 @@ use hyper_util::{
 };
 use rustls::{
     ServerConfig,
-    pki_types::CertificateDer,
     server::{ResolvesServerCert, danger::ClientCertVerifier},
 };
 use tokio::{
@@ -76,12 +75,12 @@ impl Default for Limits {
 }
 
 /// The other end of the connection a request came by. In-process clients have none.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    /// The certificates it showed, its own first; it holds that one's key. Empty if it showed none.
-    pub certificates: Arc<[CertificateDer<'static>]>,
+    /// What its certificate says.
+    pub identity: Arc<crate::auth::Peer>,
 }
 
 /// A server's side of TLS 1.2 and 1.3, HTTP/2 preferred. `certificate` is asked anew in each handshake, so that a renewed
@@ -198,7 +197,9 @@ impl Connection {
         let certificates = session.peer_certificates().unwrap_or_default();
         let peer = Peer {
             address: self.address,
-            certificates: certificates.iter().map(|one| one.clone().into_owned()).collect(),
+            identity: Arc::new(crate::auth::Peer::new(
+                certificates.iter().map(|one| one.clone().into_owned()).collect(),
+            )),
         };
         let http2 = session.alpn_protocol() == Some(b"h2");
         let stream = stall::NoStall::new(stream, self.limits.stall);

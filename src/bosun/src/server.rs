@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use bosun_apiserver::{
     Registry,
+    auth::{Authenticator, Authorizer, Upkeep, upkeep::write_defaults},
     audit::{Audit, Log, Policy, Rotation},
     discovery,
     http::{self, Gate, Health, Paths, Router},
@@ -28,7 +29,6 @@ use tokio::{
     net::{TcpListener, TcpSocket},
     runtime,
     signal::unix::{SignalKind, signal},
-    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -97,12 +97,16 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
             .context("opening the audit log")?,
     );
     let url = SocketAddr::new(address, port).to_string();
-    let paths = Paths::new(health(&registry, &end), url, || {
-        (serde_json::json!({}), serde_json::json!({}))
-    });
+    let issuer = format!("https://kubernetes.default.svc.{}", settings.cluster_domain);
+    let authenticator = Arc::new(Authenticator::new(keeper.clone(), registry.clone(), issuer));
+    let authorizer = Arc::new(Authorizer::default());
+    let mut upkeep = Upkeep::start(&registry, &authorizer, &keeper)?;
+    write_defaults(&registry, Timestamp::now()).await?;
+    upkeep.ready().await;
+    let paths = Paths::new(health(&registry, &end), url, authenticator.clone());
     let router = Router::new(
         registry.clone(),
-        Gate::new(keeper.clone()),
+        Gate::new(authenticator, authorizer),
         paths,
         audit,
         metrics,
@@ -111,8 +115,6 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     );
     let tls = server::tls_config(keeper.resolver(), AnyClient::new(&keeper.authority().certificate))?;
 
-    let mut tasks = JoinSet::new();
-    tasks.spawn(renew(keeper.clone()));
     let local = SocketAddr::new(reachable(&settings), port);
     write_kubeconfig(&settings, &keeper, local)?;
     memory::give_back();
@@ -243,28 +245,6 @@ fn health(registry: &Arc<Registry>, end: &CancellationToken) -> Health {
                 Ok(())
             })
         })
-}
-
-/// Renews certificates when they are due.
-async fn renew(keeper: Arc<Keeper>) {
-    loop {
-        let now = Timestamp::now();
-        let next = match keeper.renew(now) {
-            Ok(next) => next,
-            Err(error) => {
-                warn!(
-                    error = format!("{:#}", anyhow::Error::from(error)),
-                    "a certificate can't be renewed"
-                );
-                now + jiff::SignedDuration::from_mins(10)
-            }
-        };
-        // Never more than a day: clocks are set.
-        let wait = now
-            .duration_until(next)
-            .clamp(jiff::SignedDuration::from_secs(1), jiff::SignedDuration::from_hours(24));
-        tokio::time::sleep(wait.unsigned_abs()).await;
-    }
 }
 
 fn write_kubeconfig(settings: &Settings, keeper: &Keeper, local: SocketAddr) -> anyhow::Result<()> {

@@ -13,7 +13,7 @@ use crate::strategy::{Context, Outcome, Strategy};
 
 /// What is particular to one kind. Whatever is the same for all (the status that only its subresource may change) is
 /// done before these are called.
-pub trait Kind: Send + Sync + 'static {
+pub(crate) trait Kind: Send + Sync + 'static {
     /// The structure of its objects.
     type Object: DeserializeOwned + Serialize;
 
@@ -207,7 +207,10 @@ fn encode(typed: &impl Serialize, object: &mut Value) {
 
 /// The owners of fields are the engine's, and more than all else: they are set aside rather than decoded.
 fn take_managed_fields(object: &mut Value) -> Option<Value> {
-    object.get_mut("metadata")?.as_object_mut()?.shift_remove("managedFields")
+    object
+        .get_mut("metadata")?
+        .as_object_mut()?
+        .shift_remove("managedFields")
 }
 
 fn put_managed_fields(object: &mut Value, managed: Option<Value>) {

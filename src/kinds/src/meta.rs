@@ -30,19 +30,17 @@ fn rule(group: &str, kind: &str) -> Rule {
     match (group, kind) {
         // A Service's name is a host name and the prefix of environment variables.
         ("", "Service") => names::dns_1035_label,
-        ("", "Namespace") => names::dns_label,
         // Pods of a stateful set take its name into their host names.
-        ("apps", "StatefulSet") => names::dns_label,
-        ("rbac.authorization.k8s.io", _) => names::path_segment,
+        ("", "Namespace") | ("apps", "StatefulSet") => names::dns_label,
+        // Events are too many and too short-lived to be refused for their names by the older version.
+        ("", "Event") | ("rbac.authorization.k8s.io", _) | ("apiregistration.k8s.io", "APIService") => {
+            names::path_segment
+        }
         ("certificates.k8s.io", "CertificateSigningRequest") => |_| Ok(()),
         ("coordination.k8s.io", "LeaseCandidate") => names::config_key,
-        ("flowcontrol.apiserver.k8s.io", _) => names::dns_subdomain,
-        ("apiregistration.k8s.io", "APIService") => names::path_segment,
         ("networking.k8s.io", "IPAddress") => names::ip_address,
         // `signer:name`, each part with rules of its own.
         ("certificates.k8s.io", "ClusterTrustBundle") => trust_bundle_name,
-        // Events are too many and too short-lived to be refused for their names by the older version.
-        ("", "Event") => names::path_segment,
         _ => names::dns_subdomain,
     }
 }
@@ -85,7 +83,12 @@ pub fn validate_update(metadata: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldErro
     let path = Path::root("metadata");
     if old.deletion_timestamp.is_some() {
         let before = old.finalizers.or_empty();
-        let mut added: Vec<_> = metadata.finalizers.or_empty().iter().filter(|name| !before.contains(name)).collect();
+        let mut added: Vec<_> = metadata
+            .finalizers
+            .or_empty()
+            .iter()
+            .filter(|name| !before.contains(name))
+            .collect();
         added.sort();
         added.dedup();
         if !added.is_empty() {
@@ -115,8 +118,16 @@ pub fn validate_update(metadata: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldErro
         errors.immutable(&path.child(field), &new.or_empty(), &old.or_empty());
     }
     for (field, new, old) in [
-        ("creationTimestamp", &metadata.creation_timestamp, &old.creation_timestamp),
-        ("deletionTimestamp", &metadata.deletion_timestamp, &old.deletion_timestamp),
+        (
+            "creationTimestamp",
+            &metadata.creation_timestamp,
+            &old.creation_timestamp,
+        ),
+        (
+            "deletionTimestamp",
+            &metadata.deletion_timestamp,
+            &old.deletion_timestamp,
+        ),
     ] {
         errors.immutable(&path.child(field), new, old);
     }
@@ -132,7 +143,11 @@ pub fn validate_update(metadata: &ObjectMeta, old: &ObjectMeta) -> Vec<FieldErro
 fn common(metadata: &ObjectMeta, path: &Path, errors: &mut Errors) {
     validate_labels(metadata.labels.or_empty(), &path.child("labels"), errors);
     annotations(metadata.annotations.or_empty(), &path.child("annotations"), errors);
-    owners(metadata.owner_references.or_empty(), &path.child("ownerReferences"), errors);
+    owners(
+        metadata.owner_references.or_empty(),
+        &path.child("ownerReferences"),
+        errors,
+    );
     finalizers(metadata.finalizers.or_empty(), &path.child("finalizers"), errors);
 }
 

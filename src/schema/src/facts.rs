@@ -42,7 +42,6 @@ pub(crate) struct GroupVersionKind {
 
 /// Fields of which at most one is set.
 #[derive(Debug)]
-#[allow(dead_code, reason = "rendering OpenAPI, the next module, reads it")]
 pub(crate) struct Union {
     /// The field that says which, if there is one.
     pub discriminator: Option<&'static str>,
@@ -234,6 +233,8 @@ pub(crate) struct ResourceLine {
     pub list: Option<&'static str>,
     pub namespaced: bool,
     pub verbs: Vec<&'static str>,
+    /// Its deletion is answered with the object, not with a status.
+    pub returned: bool,
     pub subresources: Vec<SubresourceLine>,
 }
 
@@ -273,6 +274,7 @@ pub(crate) fn resources() -> Vec<ResourceLine> {
                 list: some(word()),
                 namespaced: word() == "namespaced",
                 verbs: word().split(',').collect(),
+                returned: words.next() == Some("returned"),
                 subresources: Vec::new(),
             });
         } else {

@@ -8,6 +8,7 @@
 //! - [`resources`]: Kubernetes' own resources: names, verbs, subresources, groups and their order.
 //! - [`decode`]: JSON and YAML to a tree, within bounds, telling keys given twice.
 //! - [`check`]: a tree against its type: wrong types, unknown fields, canonical forms.
+//! - [`openapi`]: types and resources described as OpenAPI.
 //! - [`protobuf`]: a tree to the protobuf encoding of built-in kinds and back.
 //! - `facts`: the grammar of the table that both are made of, `facts/*.txt`.
 //! - [`patch`]: JSON patch and JSON merge patch; [`strategic`]: strategic merge patch.
@@ -21,12 +22,15 @@ mod facts;
 pub mod protobuf;
 pub mod fieldset;
 pub mod managed;
+pub mod openapi;
 pub mod patch;
+pub mod protobuf;
 pub mod resources;
 pub mod strategic;
 mod time;
 pub mod types;
 
 pub use builtin::type_of_kind;
+pub use openapi::{CustomResource, OpenApi};
 pub use resources::{GroupFacts, ResourceFacts, SubresourceFacts, VersionFacts, groups, resources};
 pub use types::{Field, ListKind, Merge, Shape, Type, TypeId, Types};

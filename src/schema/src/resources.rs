@@ -30,6 +30,8 @@ pub struct ResourceFacts {
     pub namespaced: bool,
     /// What can be done with it, sorted by name.
     pub verbs: Vec<&'static str>,
+    /// Whether upstream answers its deletion with the object rather than a `Status`.
+    pub returns_deleted: bool,
     /// Such as `po`.
     pub short_names: Vec<&'static str>,
     /// Such as `all`.
@@ -208,6 +210,7 @@ fn build_resources() -> Vec<ResourceFacts> {
                 list_ty: line.list.map(find),
                 namespaced: line.namespaced,
                 verbs: line.verbs.clone(),
+                returns_deleted: line.returned,
                 short_names,
                 categories,
                 subresources: line.subresources.iter().map(|sub| subresource(sub, &find)).collect(),

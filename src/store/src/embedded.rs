@@ -19,7 +19,6 @@
 mod apply;
 mod failure;
 mod files;
-mod hub;
 mod queue;
 mod reader;
 mod retention;
@@ -46,12 +45,15 @@ use tokio::{
 
 use self::{
     files::Directory,
-    hub::Hub,
     queue::Queue,
     reader::{Gate, Readers},
     writer::Request,
 };
-use crate::{Error, Health, KeyRange, KeyValue, Range, Result, Revision, Store, Txn, Watch, WatchBatch, task};
+use crate::{
+    Error, Health, KeyRange, KeyValue, Range, Result, Revision, Store, Txn, Watch, WatchBatch,
+    hub::{self, Hub},
+    task,
+};
 
 pub use self::retention::Retention;
 
@@ -286,7 +288,7 @@ impl Store for Embedded {
             return Ok(watch);
         }
         let batch = self.history(range.clone(), after).await?;
-        task::spawn(catch_up(self.itself.clone(), range, batch, queue));
+        task::spawn_detached(catch_up(self.itself.clone(), range, batch, queue));
         Ok(watch)
     }
 

@@ -2,6 +2,8 @@
 
 #[path = "contract/behaviours.rs"]
 mod contract;
+#[path = "contract/model.rs"]
+mod model;
 
 use std::time::Duration;
 
@@ -30,3 +32,12 @@ macro_rules! held_to {
     };
 }
 contract::behaviours!(held_to);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_are_linearizable_and_watches_complete() {
+    for seed in model::seeds(4) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = bosun_store::Embedded::open(options(&dir)).await.unwrap();
+        model::check(store, seed).await;
+    }
+}

@@ -16,6 +16,10 @@ use super::{
 };
 use crate::{
     Status,
+    auth::{
+        self, Authenticator,
+        discovery::{DOCUMENT_PATH, KEYS_PATH, KEYS_TYPE},
+    },
     discovery::{self, AGGREGATED, Document, Documents},
     metrics,
     registry::Table,
@@ -27,8 +31,8 @@ pub struct Paths {
     health: Health,
     /// Where clients reach the server, such as `10.0.0.1:6443`.
     address: String,
-    /// `/.well-known/openid-configuration` and `/openid/v1/jwks`.
-    keys: Arc<dyn Fn() -> (Value, Value) + Send + Sync>,
+    /// Whose tokens' keys are told.
+    authenticator: Arc<Authenticator>,
     /// Of the table that was served when it was last asked for.
     told: ArcSwap<Told>,
     telling: Mutex<()>,
@@ -41,16 +45,12 @@ struct Told {
 }
 
 impl Paths {
-    /// With these checks, this address, and these documents for those who verify tokens.
-    pub fn new(
-        health: Health,
-        address: impl Into<String>,
-        keys: impl Fn() -> (Value, Value) + Send + Sync + 'static,
-    ) -> Self {
+    /// With these checks, at this address, and with the keys of `authenticator`'s tokens.
+    pub fn new(health: Health, address: impl Into<String>, authenticator: Arc<Authenticator>) -> Self {
         Self {
             health,
             address: address.into(),
-            keys: Arc::new(keys),
+            authenticator,
             told: ArcSwap::from_pointee(Told {
                 table: Arc::default(),
                 documents: Documents::default(),
@@ -88,10 +88,13 @@ impl Paths {
                 Ok(with(StatusCode::OK, "application/json", text))
             }
             "/metrics" => Ok(with(StatusCode::OK, metrics::MEDIA_TYPE, shared.metrics.render())),
-            "/.well-known/openid-configuration" => json(&(self.keys)().0),
-            "/openid/v1/jwks" => {
-                let text = (self.keys)().1.to_string();
-                Ok(with(StatusCode::OK, "application/jwk-set+json", text))
+            DOCUMENT_PATH => {
+                let server = format!("https://{}", self.address);
+                json(&auth::discovery::document(&self.authenticator, &server))
+            }
+            KEYS_PATH => {
+                let keys = auth::discovery::keys(&self.authenticator);
+                Ok(with(StatusCode::OK, KEYS_TYPE, keys.to_string()))
             }
             "/api" | "/apis" => {
                 let told = self.told(shared);
@@ -135,13 +138,13 @@ impl Paths {
 
 /// What there is beside discovery's own paths.
 const OTHER: [&str; 9] = [
-    "/.well-known/openid-configuration",
+    DOCUMENT_PATH,
     "/healthz",
     "/livez",
     "/metrics",
     "/openapi/v2",
     "/openapi/v3",
-    "/openid/v1/jwks",
+    KEYS_PATH,
     "/readyz",
     "/version",
 ];

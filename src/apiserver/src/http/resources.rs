@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     Resource, Status,
+    auth::Reviews,
     cache::{Watch, WatchEvent},
     options::{Body as Decoded, PatchType},
     registry::{List, Watching, Written, convert},
@@ -186,6 +187,12 @@ impl Handler<'_, '_> {
         let options = options::write(&self.exchange.query, &self.exchange.parts.headers)?;
         self.observation.dry_run(options.dry_run);
         let (body, _share) = self.decoded(body).await?;
+        let row = self.row;
+        if Reviews::answers(&row.group, &row.plural, &self.exchange.request.subresource) {
+            let reviews = &self.shared.gate.reviews;
+            let answered = reviews.create(&self.exchange.request, body.value).await?;
+            return self.object(StatusCode::CREATED, answered.to_string().into(), &[]);
+        }
         let written = self
             .shared
             .registry

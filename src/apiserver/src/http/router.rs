@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     body::{Body, BodyError, Budget, too_many_requests},
     encode::Encoder,
-    gate::Gate,
+    gate::{Gate, Sender},
     negotiate::{self, Offers},
     observe::{Observation, Place, Raised},
     paths::Paths,
@@ -227,13 +227,12 @@ impl Shared {
         }
         let now = Timestamp::now();
         let peer = parts.extensions.get::<Peer>();
-        let (user, impersonator) = match identity {
-            Some(Identity(user)) => (user.clone(), None),
-            None => self.gate.who(parts, peer, now).await?,
+        let sender = match identity {
+            Some(Identity(user)) => self.gate.as_wanted(&parts.headers, user.clone())?,
+            None => self.gate.sender(parts, peer, now).await?,
         };
         let lasts = target.long_running();
-        let (mut request, found) = self.request(target, user, impersonator, now);
-        self.gate.impersonate(parts, &mut request)?;
+        let (request, found) = self.request(target, sender, now);
         observation.about(&request, lasts);
         observation.record = self.audit.begin(&request, || Origin {
             id: id.to_owned(),
@@ -278,8 +277,7 @@ impl Shared {
     fn request(
         &self,
         target: Target,
-        user: Arc<User>,
-        impersonator: Option<Arc<User>>,
+        sender: Sender,
         now: Timestamp,
     ) -> (Request, bool) {
         let table = self.registry.table();
@@ -289,8 +287,8 @@ impl Shared {
         let found = row.is_some() || path.plural.is_empty();
         let namespaced = row.as_ref().is_some_and(|row| row.scope == Scope::Namespaced);
         let request = Request {
-            user,
-            impersonator,
+            user: sender.user,
+            impersonator: sender.impersonator,
             verb: target.verb,
             resource: row,
             subresource: path.subresource,

@@ -35,13 +35,3 @@ impl<T> Context<T> for rusqlite::Result<T> {
         self.map_err(|error| translate(what, &error))
     }
 }
-
-/// A failed file operation.
-pub(super) fn io(doing: &str, error: &std::io::Error) -> Error {
-    use std::io::ErrorKind;
-    let text = format!("{doing}: {error}");
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Error::Full(text),
-        _ => Error::Unavailable(text),
-    }
-}

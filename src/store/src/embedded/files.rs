@@ -18,10 +18,13 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    failure::{Context as _, io},
+    failure::Context as _,
     row::{Bounds, SCHEMA},
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    new_file::{io, private, sync_dir},
+};
 
 /// "bosn", so that `file` and the next version know what this is.
 const APPLICATION: i32 = 0x626f_736e;
@@ -104,26 +107,6 @@ impl Directory {
         };
         make()
     }
-}
-
-/// A new or emptied file that only its owner can read.
-pub(super) fn private(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    let dir = if dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        dir
-    };
-    File::open(dir)?.sync_all()
 }
 
 fn lock(path: &Path) -> Result<File> {

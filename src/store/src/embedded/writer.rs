@@ -468,7 +468,7 @@ impl Writer {
             return error;
         }
         match self.shared.directory.probe() {
-            Err(probe) => match super::failure::io("writing", &probe) {
+            Err(probe) => match crate::new_file::io("writing", &probe) {
                 full @ Error::Full(_) => full,
                 _ => error,
             },

@@ -1,4 +1,4 @@
-//! From the writer to the watchers: what was committed goes to each queue, in order, without waiting for any.
+//! From an engine to the watchers: what was committed goes to each queue, in order, without waiting for any.
 //!
 //! A ring of what was published lately lets a watch begin, or end its catching up, without a gap: joining and publishing
 //! exclude each other.
@@ -14,11 +14,11 @@ use crate::{Error, Event, KeyRange, Result, Revision, Watch, WatchBatch};
 const RECENT_BYTES: usize = 1024 * 1024;
 const RECENT_EVENTS: usize = 4096;
 
-type Sender = mpsc::Sender<Result<WatchBatch>>;
+pub(crate) type Sender = mpsc::Sender<Result<WatchBatch>>;
 
 /// All watchers that are up to date.
 #[derive(Debug)]
-pub(super) struct Hub(Mutex<State>);
+pub(crate) struct Hub(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -38,7 +38,7 @@ struct Watcher {
 }
 
 /// A queue for `batches`, and one more place for the error that ends it.
-pub(super) fn queue(batches: usize) -> (Sender, Watch) {
+pub(crate) fn queue(batches: usize) -> (Sender, Watch) {
     mpsc::channel(batches.max(1) + 1)
 }
 
@@ -63,7 +63,7 @@ fn selected<'a>(events: impl Iterator<Item = &'a Event>, range: &KeyRange, after
 }
 
 impl Hub {
-    pub(super) fn new(published: Revision) -> Arc<Self> {
+    pub(crate) fn new(published: Revision) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             published,
             recent_after: published,
@@ -74,12 +74,12 @@ impl Hub {
     }
 
     /// The latest revision that watchers can know.
-    pub(super) fn published(&self) -> Revision {
+    pub(crate) fn published(&self) -> Revision {
         self.0.lock().published
     }
 
     /// Hands out what was committed up to `revision`.
-    pub(super) fn publish(&self, revision: Revision, events: Vec<Event>) {
+    pub(crate) fn publish(&self, revision: Revision, events: Vec<Event>) {
         let mut state = self.0.lock();
         state.published = revision;
         state.watchers.retain_mut(|watcher| {
@@ -93,7 +93,7 @@ impl Hub {
     }
 
     /// Has no watch begin before `compacted` any more.
-    pub(super) fn forget(&self, compacted: Revision) {
+    pub(crate) fn forget(&self, compacted: Revision) {
         let mut state = self.0.lock();
         state.recent_after = state.recent_after.max(compacted);
         while state
@@ -106,7 +106,7 @@ impl Hub {
     }
 
     /// Makes `queue` a watcher from `after` on, if that can be done without reading history.
-    pub(super) fn join(&self, range: &KeyRange, after: Revision, queue: &Sender, tell: bool) -> bool {
+    pub(crate) fn join(&self, range: &KeyRange, after: Revision, queue: &Sender, tell: bool) -> bool {
         let mut state = self.0.lock();
         if after < state.recent_after {
             return false;
@@ -126,7 +126,7 @@ impl Hub {
     }
 
     /// Tells every watcher how far it is.
-    pub(super) fn nudge(&self) {
+    pub(crate) fn nudge(&self) {
         let mut state = self.0.lock();
         let published = state.published;
         // A queue that is nearly full has something to tell already, and the timer does the rest.
@@ -136,7 +136,7 @@ impl Hub {
     }
 
     /// Tells those who don't know of the latest revision; whether there were any.
-    pub(super) fn progress(&self) {
+    pub(crate) fn progress(&self) {
         let mut state = self.0.lock();
         let published = state.published;
         state.watchers.retain_mut(|watcher| {
@@ -147,13 +147,13 @@ impl Hub {
     }
 
     /// Whether some watcher does not know of the latest revision.
-    pub(super) fn behind(&self) -> bool {
+    pub(crate) fn behind(&self) -> bool {
         let state = self.0.lock();
         state.watchers.iter().any(|watcher| watcher.told < state.published)
     }
 
     /// Ends every watch: what was committed is not known for sure any more.
-    pub(super) fn reset(&self, revision: Revision, why: &Error) {
+    pub(crate) fn reset(&self, revision: Revision, why: &Error) {
         let mut state = self.0.lock();
         for watcher in std::mem::take(&mut state.watchers) {
             // One place is always left for this.

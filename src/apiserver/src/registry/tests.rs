@@ -1,0 +1,253 @@
+//! The engine over the embedded store, without HTTP.
+
+mod concurrent;
+mod deletes;
+mod reads;
+mod writes;
+
+use std::{sync::Arc, time::Duration};
+
+use bosun_store::{Embedded, Store, embedded};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{Config, Registry, builtin, own_request};
+use crate::{
+    Request, Status,
+    cache::{Kind, Limits, Watch, WatchEvent},
+    options::{DeleteOptions, FieldValidation, ListOptions, PatchType, WriteOptions},
+};
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An engine on a store of its own.
+pub(super) struct World {
+    pub(super) registry: Arc<Registry>,
+    pub(super) store: Arc<Embedded>,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    pub(super) async fn with(config: Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(embedded::Options::new(dir.path().join("store")))
+            .await
+            .unwrap();
+        let registry = Registry::open(store.clone(), builtin::rows(), config).await.unwrap();
+        registry.make_namespaces(jiff::Timestamp::now()).await.unwrap();
+        Self {
+            registry,
+            store,
+            _dir: dir,
+        }
+    }
+
+    /// A request for `[group/]version/plural[/subresource]`.
+    pub(super) fn request(&self, verb: &'static str, path: &str, namespace: &str, name: &str) -> Request {
+        let parts: Vec<_> = path.split('/').collect();
+        let table = self.registry.table();
+        let find = |group, version, plural| table.get(group, version, plural).cloned();
+        let (row, subresource) = match parts[..] {
+            [version, plural] => (find("", version, plural), ""),
+            [a, b, c] => match find("", a, b) {
+                Some(row) => (Some(row), c),
+                None => (find(a, b, c), ""),
+            },
+            [group, version, plural, subresource] => (find(group, version, plural), subresource),
+            _ => (None, ""),
+        };
+        let row = row.unwrap_or_else(|| panic!("no {path}"));
+        let mut request = own_request(&row, verb, namespace, name, jiff::Timestamp::now());
+        request.subresource = subresource.into();
+        request
+    }
+
+    pub(super) async fn create(&self, path: &str, namespace: &str, object: Value) -> Result<Value, Status> {
+        let request = self.request("create", path, namespace, "");
+        let written = self.registry.create(&request, object.into(), &options()).await?;
+        assert!(written.created);
+        Ok(decode(&written.json))
+    }
+
+    pub(super) async fn get(&self, path: &str, namespace: &str, name: &str) -> Result<Value, Status> {
+        let request = self.request("get", path, namespace, name);
+        Ok(decode(&self.registry.get(&request, &ListOptions::default()).await?))
+    }
+
+    pub(super) async fn update(&self, path: &str, object: Value) -> Result<Value, Status> {
+        let metadata = object["metadata"].clone();
+        let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+        let request = self.request("update", path, &text("namespace"), &text("name"));
+        Ok(decode(
+            &self.registry.update(&request, object.into(), &options()).await?.json,
+        ))
+    }
+
+    pub(super) async fn patch(
+        &self,
+        path: &str,
+        namespace: &str,
+        name: &str,
+        ty: PatchType,
+        patch: Value,
+    ) -> Result<Value, Status> {
+        let request = self.request("patch", path, namespace, name);
+        Ok(decode(
+            &self.registry.patch(&request, ty, patch.into(), &options()).await?.json,
+        ))
+    }
+
+    pub(super) async fn delete(
+        &self,
+        path: &str,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<Value, Status> {
+        let request = self.request("delete", path, namespace, name);
+        Ok(decode(&self.registry.delete(&request, options).await?.json))
+    }
+
+    /// Names, and the rest of the answer.
+    pub(super) async fn list(
+        &self,
+        path: &str,
+        namespace: &str,
+        options: &ListOptions,
+    ) -> Result<(Vec<String>, super::List), Status> {
+        let request = self.request("list", path, namespace, "");
+        let list = self.registry.list(&request, options).await?;
+        Ok((list.entries.iter().map(|entry| entry.name().to_owned()).collect(), list))
+    }
+
+    pub(super) async fn watch(&self, path: &str, namespace: &str, options: &ListOptions) -> Result<Watch, Status> {
+        let request = self.request("watch", path, namespace, "");
+        Ok(self.registry.watch(&request, options).await?.watch)
+    }
+}
+
+pub(super) fn options() -> WriteOptions {
+    WriteOptions {
+        field_manager: "test".into(),
+        field_validation: FieldValidation::Strict,
+        ..WriteOptions::default()
+    }
+}
+
+pub(super) fn decode(json: &Bytes) -> Value {
+    serde_json::from_slice(json).unwrap()
+}
+
+pub(super) fn config_map(name: &str, value: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"value": value}})
+}
+
+/// An event as text: `ADDED x`, `BOOKMARK`; `END` at the end.
+pub(super) async fn told(watch: &mut Watch) -> String {
+    let event = tokio::time::timeout(PATIENCE, watch.next())
+        .await
+        .expect("an event in time");
+    match event {
+        None => "END".into(),
+        Some(WatchEvent::Initial(entry)) => format!("{} {}", Kind::Added.as_str(), entry.name()),
+        Some(WatchEvent::Change(kind, change)) => format!("{} {}", kind.as_str(), change.entry(kind).name()),
+        Some(WatchEvent::Bookmark { initial_end, .. }) => if initial_end { "BOOKMARK end" } else { "BOOKMARK" }.into(),
+    }
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_after_a_restart() {
+    let world = World::new().await;
+    let created = world
+        .create("v1/configmaps", "default", config_map("x", "1"))
+        .await
+        .unwrap();
+    let again = Registry::open(world.store.clone(), builtin::rows(), Config::default())
+        .await
+        .unwrap();
+    let request = world.request("get", "v1/configmaps", "default", "x");
+    assert_eq!(
+        decode(&again.get(&request, &ListOptions::default()).await.unwrap()),
+        created
+    );
+}
+
+#[tokio::test]
+async fn two_servers_on_one_store_agree() {
+    let world = World::new().await;
+    let other = Registry::open(world.store.clone(), builtin::rows(), Config::default())
+        .await
+        .unwrap();
+    let request = world.request("get", "v1/configmaps", "default", "x");
+    let created = world
+        .create("v1/configmaps", "default", config_map("x", "1"))
+        .await
+        .unwrap();
+    assert_eq!(
+        decode(&other.get(&request, &ListOptions::default()).await.unwrap()),
+        created
+    );
+}
+
+#[tokio::test]
+async fn a_secret_is_stored_sealed() {
+    let cipher = crate::transform::AesGcm::new([("a".to_owned(), &[7; 32][..])]).unwrap();
+    let mut config = Config::default();
+    config
+        .transformers
+        .insert(builtin::prefix("", "secrets"), Arc::new(cipher));
+    let world = World::with(config).await;
+    let secret = json!({"metadata": {"name": "x"}, "stringData": {}, "data": {"k": "aGlkZGVu"}});
+    let created = world.create("v1/secrets", "default", secret).await.unwrap();
+    let stored = world
+        .store
+        .get("/registry/core/secrets/default/x".into())
+        .await
+        .unwrap()
+        .unwrap()
+        .value;
+    assert!(!stored.windows(8).any(|part| part == b"aGlkZGVu"), "it can be read");
+    assert_eq!(world.get("v1/secrets", "default", "x").await.unwrap(), created);
+}
+
+#[tokio::test]
+async fn caches_that_lost_track_end_their_watches_and_go_on() {
+    let limits = Limits {
+        changes: 4,
+        bytes: 0,
+        least: 1,
+    };
+    let world = World::with(Config {
+        limits,
+        ..Config::default()
+    })
+    .await;
+    let mut follow = world.registry.follow("", "configmaps").unwrap();
+    assert!(matches!(follow.next().await, super::Followed::Reset));
+    assert!(matches!(follow.next().await, super::Followed::Synced));
+    world
+        .create("v1/configmaps", "default", config_map("x", "1"))
+        .await
+        .unwrap();
+    let super::Followed::Upsert(entry) = follow.next().await else {
+        panic!("it was created")
+    };
+    assert_eq!(entry.name(), "x");
+    world.registry.feed.recover().await;
+    assert!(matches!(follow.next().await, super::Followed::Reset));
+    let super::Followed::Upsert(entry) = follow.next().await else {
+        panic!("it is there")
+    };
+    assert_eq!(entry.name(), "x");
+    assert!(matches!(follow.next().await, super::Followed::Synced));
+    world
+        .delete("v1/configmaps", "default", "x", &DeleteOptions::default())
+        .await
+        .unwrap();
+    assert!(matches!(follow.next().await, super::Followed::Delete(_)));
+}
