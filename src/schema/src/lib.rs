@@ -19,7 +19,6 @@ pub mod builtin;
 pub mod check;
 pub mod decode;
 mod facts;
-pub mod protobuf;
 pub mod fieldset;
 pub mod managed;
 pub mod openapi;

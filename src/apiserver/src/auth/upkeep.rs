@@ -182,7 +182,7 @@ pub async fn write_defaults(registry: &Registry, now: Timestamp) -> Result<(), S
         };
         // Another server may write the same meanwhile: what it leaves is compared anew.
         loop {
-            let stored = registry.get(rbac::GROUP, plural, namespace, name).await?;
+            let stored = Objects::get(registry, rbac::GROUP, plural, namespace, name).await?;
             let written = match bootstrap::reconcile(wanted, stored.as_ref()) {
                 Step::Keep => break,
                 Step::Create(object) => place.create(object).await,
@@ -204,7 +204,7 @@ pub async fn write_defaults(registry: &Registry, now: Timestamp) -> Result<(), S
 
 /// Writes the rules of aggregated cluster roles, where they are others than they add up to.
 pub async fn write_aggregated(registry: &Registry, now: Timestamp) -> Result<(), Status> {
-    let roles = registry.list(rbac::GROUP, "clusterroles", "").await?;
+    let roles = Objects::list(registry, rbac::GROUP, "clusterroles", "").await?;
     for role in aggregate::plan(&roles) {
         let name = role["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let place = Place {

@@ -159,7 +159,7 @@ impl Encoder {
                 Box::new(frame::chunks(&head, items, b"]}"))
             }
             _ => Box::new(frame::chunks(
-                list_head(head.kind, head.api_version, &metadata),
+                &list_head(head.kind, head.api_version, &metadata),
                 items,
                 b"]}\n",
             )),

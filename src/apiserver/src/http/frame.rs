@@ -7,11 +7,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub const CHUNK: usize = 256 << 10;
 
 /// Puts pieces together into chunks of about [`CHUNK`] bytes, separated by commas between `head` and `tail`.
-pub fn chunks(
+pub fn chunks<I: Iterator<Item = Bytes> + Send + 'static>(
     head: &[u8],
-    items: impl Iterator<Item = Bytes> + Send + 'static,
+    items: I,
     tail: &'static [u8],
-) -> impl Iterator<Item = Bytes> + Send + use<> {
+) -> impl Iterator<Item = Bytes> + Send + use<I> {
     let mut items = items.peekable();
     let mut buffer = BytesMut::from(head);
     let mut ended = false;
