@@ -3,12 +3,14 @@
 //!
 //! - [`strategy`]: what the API server asks of a kind, and what answers it for each.
 //! - [`scale`]: the number of replicas, the same for all kinds that have one.
+//! - [`columns`]: what a table of objects shows.
 //! - [`meta`]: names and metadata, the same for all kinds but for the rule of names.
 //!
 //! Inside, `kind` makes a strategy of what is written against a typed structure; each group of the API has a room of
 //! its own with its kinds.
 
 mod apps;
+pub mod columns;
 mod core;
 mod difference;
 mod kind;

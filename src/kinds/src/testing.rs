@@ -68,30 +68,34 @@ pub(crate) fn with(object: &Value, pointer: &str, value: Value) -> Value {
 /// Each edit of a valid object, and what creating the result must be told.
 pub(crate) fn mistakes(group: &str, kind: &str, valid: &Value, table: &[(&str, Value, &[&str])]) {
     create(group, kind, valid.clone()).unwrap_or_else(|errors| panic!("the model is not valid: {errors:?}"));
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for (pointer, value, expected) in table {
         let told = create(group, kind, with(valid, pointer, value.clone()))
             .err()
             .unwrap_or_default();
         if told != *expected {
-            wrong += &format!("{pointer} = {value}:\n  {told:#?}\ninstead of\n  {expected:#?}\n");
+            wrong.push(format!(
+                "{pointer} = {value}:\n  {told:#?}\ninstead of\n  {expected:#?}"
+            ));
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Each edit of a stored object, and what changing it so must be told.
 pub(crate) fn changes(group: &str, kind: &str, stored: &Value, table: &[(&str, Value, &[&str])]) {
     let stored = create(group, kind, stored.clone()).unwrap();
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for (pointer, value, expected) in table {
         let new = with(&stored, pointer, value.clone());
         let told = update(group, kind, new, &stored, "").err().unwrap_or_default();
         if told != *expected {
-            wrong += &format!("{pointer} = {value}:\n  {told:#?}\ninstead of\n  {expected:#?}\n");
+            wrong.push(format!(
+                "{pointer} = {value}:\n  {told:#?}\ninstead of\n  {expected:#?}"
+            ));
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// A spec of a pod that says as little as possible.
