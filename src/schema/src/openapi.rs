@@ -5,11 +5,10 @@
 //! - `schemas`: types, with upstream's extensions; what fields are for comes from the `k8s-openapi` crate's sources, at
 //!   build time.
 //! - `json`: the writer.
-//!
-//! Version 2 is served as JSON only. The protobuf form that client-go's discovery client asks for is wanted only by
-//! `kubectl` commands that find no version 3 and by `kubectl explain --output plaintext-openapiv2`.
+//! - `gnostic`: version 2 as protobuf.
 
 mod descriptions;
+mod gnostic;
 mod json;
 mod operations;
 mod parameters;
@@ -20,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::{
-    facts,
+    facts::{self, TypeFacts},
     resources::ResourceFacts,
     types::{TypeId, Types},
 };
@@ -30,6 +29,7 @@ use self::{
     json::Json,
     operations::{Answer, Body, Operation},
     parameters::{CUSTOM_PATCHES, PARAMETERS, PATCHES},
+    schemas::Schemas,
 };
 
 /// A custom resource, as far as its description goes.
@@ -146,6 +146,44 @@ impl<'a> OpenApi<'a> {
         self.render(Dialect::V2, self.operations())
     }
 
+    /// The document of version 2 as protobuf (`application/com.github.proto-openapi.spec.v2.v1.0+protobuf`; client-go asks
+    /// with `@` in place of the dot before `v1.0`).
+    pub fn v2_protobuf(&self) -> Vec<u8> {
+        let dialect = Dialect::V2;
+        let piece = |write: &dyn Fn(&mut Json)| -> Value {
+            let mut json = Json::default();
+            json.object(write);
+            serde_json::from_slice(&json.into_bytes()).expect("what is rendered is JSON")
+        };
+        let facts = facts::types();
+        let descriptions = Descriptions::read();
+        let (paths, schemas) = self.gather(dialect, self.operations(), &facts, &descriptions);
+        let security = bearer();
+        let (name, key) = security
+            .as_object()
+            .and_then(|all| all.iter().next())
+            .expect("a means of authentication");
+        gnostic::encode(&mut gnostic::Document {
+            info: &serde_json::from_str(INFO).expect("it is JSON"),
+            paths: &mut paths.iter().map(|(path, operations)| {
+                (
+                    path.as_str(),
+                    piece(&|json| write_path(json, dialect, path, operations)),
+                )
+            }),
+            definitions: &mut schemas
+                .names()
+                .map(|name| (name, piece(&|json| schemas.write_one(json, name)))),
+            parameters: &mut PARAMETERS.iter().map(|parameter| {
+                (
+                    parameter.0,
+                    piece(&|json| write_parameter(json, dialect, "query", *parameter, false)),
+                )
+            }),
+            security: (name, key),
+        })
+    }
+
     fn operations(&self) -> Vec<Operation> {
         let mut all = operations::of_server();
         all.push(operations::of_groups());
@@ -165,10 +203,15 @@ impl<'a> OpenApi<'a> {
         all
     }
 
-    fn render(&self, dialect: Dialect, operations: Vec<Operation>) -> Vec<u8> {
-        let facts = facts::types();
-        let descriptions = Descriptions::read();
-        let mut schemas = schemas::Schemas::new(&facts, &descriptions, &self.custom, dialect);
+    /// Operations by their paths, and the schemas they need.
+    fn gather<'s>(
+        &'s self,
+        dialect: Dialect,
+        operations: Vec<Operation>,
+        facts: &'s [TypeFacts],
+        descriptions: &'s Descriptions,
+    ) -> (BTreeMap<String, Vec<Operation>>, Schemas<'s>) {
+        let mut schemas = Schemas::new(facts, descriptions, &self.custom, dialect);
         let mut paths: BTreeMap<String, Vec<Operation>> = BTreeMap::new();
         for operation in operations {
             schemas.mention(&operation);
@@ -177,6 +220,13 @@ impl<'a> OpenApi<'a> {
         if dialect == Dialect::V2 {
             schemas.mention_all();
         }
+        (paths, schemas)
+    }
+
+    fn render(&self, dialect: Dialect, operations: Vec<Operation>) -> Vec<u8> {
+        let facts = facts::types();
+        let descriptions = Descriptions::read();
+        let (paths, schemas) = self.gather(dialect, operations, &facts, &descriptions);
         let mut json = Json::default();
         json.object(|json| match dialect {
             Dialect::V2 => {
@@ -255,27 +305,30 @@ fn document_of(path: &str) -> String {
 
 fn write_paths(json: &mut Json, dialect: Dialect, paths: &BTreeMap<String, Vec<Operation>>) {
     for (path, operations) in paths {
-        json.key(path).object(|json| {
-            for operation in operations {
-                json.key(operation.method)
-                    .object(|json| write_operation(json, dialect, operation));
-            }
-            let in_path: Vec<_> = path
-                .split('/')
-                .filter_map(|part| {
-                    Some((
-                        part.strip_prefix('{')?.strip_suffix('}')?,
-                        "string",
-                        "a part of the path",
-                    ))
-                })
-                .collect();
-            if !in_path.is_empty() {
-                json.key("parameters").array(|json| {
-                    for (name, ty, what) in in_path {
-                        json.object(|json| write_parameter(json, dialect, "path", (name, ty, what), true));
-                    }
-                });
+        json.key(path)
+            .object(|json| write_path(json, dialect, path, operations));
+    }
+}
+
+fn write_path(json: &mut Json, dialect: Dialect, path: &str, operations: &[Operation]) {
+    for operation in operations {
+        json.key(operation.method)
+            .object(|json| write_operation(json, dialect, operation));
+    }
+    let in_path: Vec<_> = path
+        .split('/')
+        .filter_map(|part| {
+            Some((
+                part.strip_prefix('{')?.strip_suffix('}')?,
+                "string",
+                "a part of the path",
+            ))
+        })
+        .collect();
+    if !in_path.is_empty() {
+        json.key("parameters").array(|json| {
+            for parameter in in_path {
+                json.object(|json| write_parameter(json, dialect, "path", parameter, true));
             }
         });
     }

@@ -14,7 +14,7 @@
 mod decode;
 mod encode;
 mod layout;
-mod wire;
+pub(crate) mod wire;
 
 use std::str;
 

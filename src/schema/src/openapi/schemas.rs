@@ -103,16 +103,28 @@ impl<'a> Schemas<'a> {
         }
     }
 
+    /// The names of the schemas that are wanted, sorted.
+    pub(super) fn names(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.wanted.iter().map(String::as_str)
+    }
+
     /// Every schema that is wanted, by its name.
     pub(super) fn write(&self, json: &mut Json) {
-        for name in &self.wanted {
-            if let Some(ty) = name.strip_prefix(PREFIX).and_then(|name| self.facts.get(name)) {
-                json.key(name).object(|json| self.ty(json, name, ty));
-            } else if let Some(custom) = self.custom.iter().find(|custom| custom.schema_name() == *name) {
-                json.key(name).value(&custom_schema(custom, self.dialect));
-            } else if let Some(custom) = self.custom.iter().find(|custom| custom.list_schema_name() == *name) {
-                json.key(name).object(|json| self.custom_list(json, custom));
+        for name in self.names() {
+            json.key(name).object(|json| self.write_one(json, name));
+        }
+    }
+
+    /// The members of one schema.
+    pub(super) fn write_one(&self, json: &mut Json, name: &str) {
+        if let Some(ty) = name.strip_prefix(PREFIX).and_then(|name| self.facts.get(name)) {
+            self.ty(json, name, ty);
+        } else if let Some(custom) = self.custom.iter().find(|custom| custom.schema_name() == name) {
+            for (key, value) in custom_schema(custom, self.dialect) {
+                json.key(&key).value(&value);
             }
+        } else if let Some(custom) = self.custom.iter().find(|custom| custom.list_schema_name() == name) {
+            self.custom_list(json, custom);
         }
     }
 
@@ -292,7 +304,7 @@ fn named(ty: &TypeExpr) -> Option<&'static str> {
 }
 
 /// A custom resource's schema, with what every object has, in words that the dialect knows.
-fn custom_schema(custom: &CustomResource<'_>, dialect: Dialect) -> Value {
+fn custom_schema(custom: &CustomResource<'_>, dialect: Dialect) -> Map<String, Value> {
     let mut schema = match custom.schema {
         Some(Value::Object(schema)) => schema.clone(),
         _ => Map::from_iter([
@@ -328,7 +340,7 @@ fn custom_schema(custom: &CustomResource<'_>, dialect: Dialect) -> Value {
     }
     let kind = json!([{"group": custom.group, "version": custom.version, "kind": custom.kind}]);
     schema.insert("x-kubernetes-group-version-kind".to_owned(), kind);
-    Value::Object(schema)
+    schema
 }
 
 /// Words of schemas that version 2 lacks. Upstream leaves defaults out there, too.

@@ -311,3 +311,43 @@ fn hashes_change_with_what_they_stand_for_and_only_then() {
         .expect("a URL");
     assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
 }
+
+#[test]
+fn version_2_in_protobuf_holds_what_it_does_in_json() {
+    use crate::protobuf::wire::{Reader, Wire};
+
+    let schema = json!({"type": "object"});
+    let api = OpenApi::new(resources().iter().filter(|row| row.served), [widgets(&schema)]);
+    let wanted: Value = serde_json::from_slice(&api.v2()).expect("JSON");
+    let bytes = api.v2_protobuf();
+    // Names at one level of the document, each the first field of an entry.
+    let names = |field: u32, entry: u32| {
+        let mut names = Vec::new();
+        let mut document = Reader::new(&bytes);
+        while let Some((number, wire)) = document.tag().expect("a tag") {
+            if number != field {
+                document.skip(wire).expect("a field");
+                continue;
+            }
+            let mut entries = Reader::new(document.delimited().expect("a message"));
+            while let Some(tag) = entries.tag().expect("a tag") {
+                assert_eq!(tag, (entry, Wire::Delimited));
+                let mut named = Reader::new(entries.delimited().expect("an entry"));
+                assert_eq!(named.tag(), Ok(Some((1, Wire::Delimited))));
+                names.push(named.text().expect("a name").to_owned());
+            }
+        }
+        names
+    };
+    let keys = |key: &str| {
+        wanted[key]
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(8, 2), keys("paths"));
+    assert_eq!(names(9, 1), keys("definitions"));
+    assert_eq!(names(10, 1), keys("parameters"));
+}

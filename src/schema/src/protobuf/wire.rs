@@ -6,7 +6,7 @@ use super::ProtobufError;
 
 /// How a field's value is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(crate) enum Wire {
     Varint,
     Fixed64,
     Delimited,
@@ -16,7 +16,7 @@ pub(super) enum Wire {
 }
 
 /// Reads what isn't trusted: every length is checked against what is there, nothing is allocated.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
@@ -25,16 +25,16 @@ const SHORT: ProtobufError = ProtobufError::Malformed("unexpected end");
 const MAX_GROUPS: usize = 32;
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// The next field's number and layout; `None` at the end.
-    pub(super) fn tag(&mut self) -> Result<Option<(u32, Wire)>, ProtobufError> {
+    pub(crate) fn tag(&mut self) -> Result<Option<(u32, Wire)>, ProtobufError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn varint(&mut self) -> Result<u64, ProtobufError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, ProtobufError> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let (byte, rest) = self.rest.split_first().ok_or(SHORT)?;
@@ -67,25 +67,25 @@ impl<'a> Reader<'a> {
         Err(ProtobufError::Malformed("integer overflow"))
     }
 
-    pub(super) fn fixed64(&mut self) -> Result<u64, ProtobufError> {
+    pub(crate) fn fixed64(&mut self) -> Result<u64, ProtobufError> {
         let (bytes, rest) = self.rest.split_first_chunk().ok_or(SHORT)?;
         self.rest = rest;
         Ok(u64::from_le_bytes(*bytes))
     }
 
-    pub(super) fn delimited(&mut self) -> Result<&'a [u8], ProtobufError> {
+    pub(crate) fn delimited(&mut self) -> Result<&'a [u8], ProtobufError> {
         let length = usize::try_from(self.varint()?).map_err(|_| SHORT)?;
         let (bytes, rest) = self.rest.split_at_checked(length).ok_or(SHORT)?;
         self.rest = rest;
         Ok(bytes)
     }
 
-    pub(super) fn text(&mut self) -> Result<&'a str, ProtobufError> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, ProtobufError> {
         str::from_utf8(self.delimited()?).map_err(|_| ProtobufError::Malformed("text is not UTF-8"))
     }
 
     /// Passes over a field that isn't known, groups included.
-    pub(super) fn skip(&mut self, wire: Wire) -> Result<(), ProtobufError> {
+    pub(crate) fn skip(&mut self, wire: Wire) -> Result<(), ProtobufError> {
         let mut groups = 0;
         let mut wire = wire;
         loop {
@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
 
 /// Writes from the end to the beginning, so that a message's length is known when it is its turn.
 #[derive(Default)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     buffer: Vec<u8>,
     /// What is written stands from here to the end.
     start: usize,
@@ -116,11 +116,11 @@ pub(super) struct Writer {
 
 impl Writer {
     /// How much is written.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.buffer.len() - self.start
     }
 
-    pub(super) fn prepend(&mut self, bytes: &[u8]) {
+    pub(crate) fn prepend(&mut self, bytes: &[u8]) {
         if self.start < bytes.len() {
             self.grow(bytes.len());
         }
@@ -137,7 +137,7 @@ impl Writer {
         self.start = start;
     }
 
-    pub(super) fn varint(&mut self, mut value: u64) {
+    pub(crate) fn varint(&mut self, mut value: u64) {
         let mut bytes = [0; 10];
         let mut length = 0;
         loop {
@@ -152,19 +152,19 @@ impl Writer {
         self.prepend(&bytes[..length]);
     }
 
-    pub(super) fn tag(&mut self, number: u32, wire: Wire) {
+    pub(crate) fn tag(&mut self, number: u32, wire: Wire) {
         self.varint(u64::from(number) << 3 | wire as u64);
     }
 
     /// A whole field of text or bytes.
-    pub(super) fn bytes(&mut self, number: u32, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, number: u32, bytes: &[u8]) {
         self.prepend(bytes);
         self.varint(bytes.len() as u64);
         self.tag(number, Wire::Delimited);
     }
 
     /// A whole field that is a message, written by `write`.
-    pub(super) fn message<E>(&mut self, number: u32, write: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn message<E>(&mut self, number: u32, write: impl FnOnce(&mut Self) -> Result<(), E>) -> Result<(), E> {
         let after = self.len();
         write(self)?;
         let length = self.len() - after;
@@ -173,7 +173,7 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         self.buffer.drain(..self.start);
         self.buffer
     }
