@@ -11,7 +11,7 @@
 //!
 //! - [`router`]: the way of every request. It runs in the task of its connection; there are no others.
 //! - [`gate`]: who asks, and whether they may.
-//! - [`resources`], [`paths`], [`health`]: the answers.
+//! - [`resources`], [`paths`], [`openapi`], [`health`]: the answers.
 //! - [`body`]: what is sent, and how what comes is read without being overwhelmed.
 //! - [`observe`]: what is counted and written down, once an answer has ended.
 
@@ -22,6 +22,7 @@ pub mod gate;
 pub mod health;
 pub mod negotiate;
 mod observe;
+mod openapi;
 pub mod options;
 pub mod paths;
 pub mod query;

@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context, bail};
 use bosun_apiserver::{
     Registry,
-    auth::{Authenticator, Authorizer, Upkeep, upkeep::write_defaults},
     audit::{Audit, Log, Policy, Rotation},
+    auth::{Authenticator, Authorizer, Upkeep, upkeep::write_defaults},
     discovery,
     http::{self, Gate, Health, Paths, Router},
     metrics::Metrics,

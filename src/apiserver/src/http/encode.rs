@@ -3,6 +3,8 @@
 //! JSON as it is stored is passed on byte for byte; only what a client asks for beside it (tables, metadata, protobuf,
 //! YAML, indented JSON) is made for it.
 
+use std::sync::Arc;
+
 use bosun_schema::protobuf;
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
@@ -16,7 +18,7 @@ use super::{
     query::Query,
 };
 use crate::{
-    Resource, Status,
+    Status,
     representation::{
         metadata,
         table::{TAIL, Tables},
@@ -60,10 +62,15 @@ impl ListHead<'_> {
 }
 
 impl Encoder {
-    /// For answers of this form about a resource.
-    pub fn new(answer: Answer, resource: Option<&Resource>, query: &Query, now: Timestamp) -> Result<Self, Status> {
-        let tables = match (answer.representation, resource) {
-            (Representation::Table(version), Some(resource)) => Some(Tables::new(resource, version, query, now)?),
+    /// For answers of this form about objects of a kind: group and kind.
+    pub fn new(
+        answer: Answer,
+        kind: Option<(&Arc<str>, &Arc<str>)>,
+        query: &Query,
+        now: Timestamp,
+    ) -> Result<Self, Status> {
+        let tables = match (answer.representation, kind) {
+            (Representation::Table(version), Some(kind)) => Some(Tables::new(kind, version, query, now)?),
             _ => None,
         };
         Ok(Self { answer, tables })

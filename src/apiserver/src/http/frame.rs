@@ -66,9 +66,7 @@ mod tests {
     use super::*;
 
     fn joined(items: Vec<Bytes>) -> Vec<u8> {
-        chunks(b"{\"items\":[", items.into_iter(), b"]}")
-            .flatten()
-            .collect()
+        chunks(b"{\"items\":[", items.into_iter(), b"]}").flatten().collect()
     }
 
     #[test]

@@ -8,11 +8,7 @@ use jiff::Timestamp;
 use super::query::Query;
 use crate::{
     Request, Status, User,
-    auth::{
-        Attributes, Authenticator, Authorizer, Decision, Reviews,
-        authenticate::impersonate,
-        authorize::forbidden,
-    },
+    auth::{Attributes, Authenticator, Authorizer, Decision, Reviews, authenticate::impersonate, authorize::forbidden},
     selector::FieldSelector,
     server::Peer,
 };

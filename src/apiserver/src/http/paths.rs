@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     body::Body,
     health::Health,
-    negotiate,
+    negotiate, openapi,
     router::{Exchange, Shared, unknown},
 };
 use crate::{
@@ -107,6 +107,11 @@ impl Paths {
                 let document = told.documents.plain(trimmed).ok_or_else(unknown)?;
                 Ok(plain(document))
             }
+            "/openapi/v2" => openapi::v2(shared, exchange).await,
+            "/openapi/v3" => Ok(openapi::v3_index(shared)),
+            _ if trimmed.starts_with("/openapi/v3/") => {
+                openapi::v3(shared, exchange, trimmed.trim_start_matches("/openapi/v3/")).await
+            }
             _ => {
                 let told = self.told(shared);
                 let document = told.documents.plain(trimmed).ok_or_else(unknown)?;
@@ -192,7 +197,7 @@ pub(super) fn tagged(document: &Document, media_type: &str, headers: &HeaderMap)
     response
 }
 
-fn with(code: StatusCode, media_type: &str, body: impl Into<Bytes>) -> Response<Body> {
+pub(super) fn with(code: StatusCode, media_type: &str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = code;
     let headers = response.headers_mut();

@@ -57,7 +57,7 @@ where
     }
     let encoder = Encoder::new(
         negotiate::negotiate(&exchange.parts.headers, &exchange.query, offers(row, sub, request.verb))?,
-        Some(row),
+        Some(sub.map_or((&row.group, &row.kind), |sub| (&sub.kind.0, &sub.kind.2))),
         &exchange.query,
         request.now,
     )?;

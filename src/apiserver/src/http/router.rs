@@ -274,12 +274,7 @@ impl Shared {
     }
 
     /// The request, and whether there is such a resource. One about a resource that is unknown is judged by its path.
-    fn request(
-        &self,
-        target: Target,
-        sender: Sender,
-        now: Timestamp,
-    ) -> (Request, bool) {
+    fn request(&self, target: Target, sender: Sender, now: Timestamp) -> (Request, bool) {
         let table = self.registry.table();
         let path = target.resource.unwrap_or_default();
         let row = table.get(&path.group, &path.version, &path.plural);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use bosun_kinds::columns::{self, Column};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::raw_metadata;
 use crate::{
-    Resource, Status,
+    Status,
     http::{negotiate::MetaVersion, query::Query},
     status::Reason,
 };
@@ -15,18 +16,11 @@ use crate::{
 /// Makes tables of one resource's objects.
 #[derive(Clone)]
 pub struct Tables {
-    columns: Arc<dyn Columns>,
+    group: Arc<str>,
+    kind: Arc<str>,
     version: MetaVersion,
     include: Include,
     now: Timestamp,
-}
-
-/// The columns of one kind.
-pub trait Columns: Send + Sync {
-    /// `columnDefinitions`.
-    fn definitions(&self) -> Value;
-    /// The cells of one object.
-    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value>;
 }
 
 /// What a row carries beside its cells (`includeObject`).
@@ -38,8 +32,13 @@ enum Include {
 }
 
 impl Tables {
-    /// Tables of `resource` as a query wants them; ages are as of `now`.
-    pub fn new(resource: &Resource, version: MetaVersion, query: &Query, now: Timestamp) -> Result<Self, Status> {
+    /// Tables of a kind as a query wants them; ages are as of `now`.
+    pub fn new(
+        (group, kind): (&Arc<str>, &Arc<str>),
+        version: MetaVersion,
+        query: &Query,
+        now: Timestamp,
+    ) -> Result<Self, Status> {
         let include = match query.get("includeObject") {
             None | Some("" | "Metadata") => Include::Metadata,
             Some("None") => Include::None,
@@ -52,7 +51,8 @@ impl Tables {
             }
         };
         Ok(Self {
-            columns: columns(resource),
+            group: group.clone(),
+            kind: kind.clone(),
             version,
             include,
             now,
@@ -63,7 +63,7 @@ impl Tables {
     /// `metadata` is the list's, as JSON.
     pub fn head(&self, metadata: &str, definitions: bool) -> String {
         let definitions = if definitions {
-            self.columns.definitions()
+            described(columns::columns(&self.group, &self.kind))
         } else {
             Value::Null
         };
@@ -77,7 +77,7 @@ impl Tables {
     /// One row.
     pub fn row(&self, object: &[u8]) -> Vec<u8> {
         let value: Value = serde_json::from_slice(object).unwrap_or_default();
-        let cells = Value::Array(self.columns.cells(&value, self.now));
+        let cells = Value::Array(columns::row(&self.group, &self.kind, &value, self.now));
         let mut row = format!("{{\"cells\":{cells}").into_bytes();
         match self.include {
             Include::None => {}
@@ -127,25 +127,16 @@ fn version_of(object: &[u8]) -> String {
     }
 }
 
-fn columns(_resource: &Resource) -> Arc<dyn Columns> {
-    Arc::new(NameAndAge)
+/// `columnDefinitions`.
+fn described(columns: &[Column]) -> Value {
+    let columns = columns.iter().map(|column| {
+        json!({
+            "name": column.name, "type": column.ty, "format": column.format, "description": column.description,
+            "priority": column.priority,
+        })
+    });
+    columns.collect()
 }
 
-/// What is shown of a kind that has no columns of its own.
-struct NameAndAge;
-
-impl Columns for NameAndAge {
-    fn definitions(&self) -> Value {
-        json!([
-            {"name": "Name", "type": "string", "format": "name", "priority": 0,
-             "description": "The object's name, unique among those of its kind in its namespace."},
-            {"name": "Created At", "type": "date", "format": "", "priority": 0,
-             "description": "When the server stored the object first, in RFC 3339."},
-        ])
-    }
-
-    fn cells(&self, object: &Value, _: Timestamp) -> Vec<Value> {
-        let field = |name: &str| object["metadata"][name].clone();
-        vec![field("name"), field("creationTimestamp")]
-    }
-}
+#[cfg(test)]
+mod tests;
