@@ -74,33 +74,8 @@ pub fn check(types: &Types, ty: TypeId, value: &mut Value) -> Result<Vec<String>
         types,
         unknown: Vec::new(),
     };
-    check.value(
-        ty,
-        value,
-        &Path {
-            parent: None,
-            segment: Segment::Root,
-            owner: None,
-        },
-    )?;
+    check.value(ty, value, &Path::ROOT)?;
     Ok(check.unknown)
-}
-
-/// Paths of required fields that are missing, such as `spec.ports[0].port`; at most [`MAX_REPORTED`].
-pub fn missing(types: &Types, ty: TypeId, value: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    find_missing(
-        types,
-        ty,
-        value,
-        &Path {
-            parent: None,
-            segment: Segment::Root,
-            owner: None,
-        },
-        &mut found,
-    );
-    found
 }
 
 struct Check<'a> {
@@ -109,18 +84,28 @@ struct Check<'a> {
 }
 
 /// Where in an object; on the stack, so that it costs nothing while all is well.
-struct Path<'a> {
-    parent: Option<&'a Path<'a>>,
-    segment: Segment<'a>,
+pub(crate) struct Path<'a> {
+    pub parent: Option<&'a Path<'a>>,
+    pub segment: Segment<'a>,
     /// The type whose field this is.
-    owner: Option<&'a Type>,
+    pub owner: Option<&'a Type>,
 }
 
-enum Segment<'a> {
+#[derive(Clone, Copy)]
+pub(crate) enum Segment<'a> {
     Root,
     Field(&'a str),
     Key(&'a str),
     Index(usize),
+}
+
+impl Path<'static> {
+    /// The object itself.
+    pub(crate) const ROOT: Self = Self {
+        parent: None,
+        segment: Segment::Root,
+        owner: None,
+    };
 }
 
 impl Path<'_> {
@@ -298,47 +283,6 @@ impl Check<'_> {
             true
         });
         outcome
-    }
-}
-
-fn find_missing(types: &Types, ty: TypeId, value: &Value, path: &Path<'_>, missing: &mut Vec<String>) {
-    let declared = types.get(ty);
-    match (&declared.shape, value) {
-        (Shape::Object { fields, .. }, Value::Object(map)) => {
-            for field in fields {
-                let at = Path {
-                    parent: Some(path),
-                    segment: Segment::Field(&field.name),
-                    owner: Some(declared),
-                };
-                match map.get(&*field.name) {
-                    Some(value) => find_missing(types, field.ty, value, &at, missing),
-                    None if field.required && missing.len() < MAX_REPORTED => missing.push(at.to_string()),
-                    None => {}
-                }
-            }
-        }
-        (Shape::Map { values, .. }, Value::Object(map)) => {
-            for (key, value) in map {
-                let at = Path {
-                    parent: Some(path),
-                    segment: Segment::Key(key),
-                    owner: None,
-                };
-                find_missing(types, *values, value, &at, missing);
-            }
-        }
-        (Shape::List { items, .. }, Value::Array(list)) => {
-            for (index, value) in list.iter().enumerate() {
-                let at = Path {
-                    parent: Some(path),
-                    segment: Segment::Index(index),
-                    owner: None,
-                };
-                find_missing(types, *items, value, &at, missing);
-            }
-        }
-        _ => {}
     }
 }
 

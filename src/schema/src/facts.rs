@@ -309,6 +309,12 @@ pub(crate) enum Upstream {
         fields: Vec<&'static str>,
         pointer: bool,
     },
+    /// The only values a text field of a type (without [`PREFIX`]) may have.
+    Values {
+        ty: &'static str,
+        field: &'static str,
+        values: Vec<&'static str>,
+    },
     /// What a field of a type (without [`PREFIX`]) is when absent.
     Default {
         ty: &'static str,
@@ -360,6 +366,11 @@ pub(crate) fn upstream() -> impl Iterator<Item = Upstream> {
                 fields: names(Some(word())),
                 pointer: kind == "pointer",
             },
+            "values" => {
+                let (ty, field) = word().rsplit_once('.').expect("type.field");
+                let values = names(Some(word()));
+                Upstream::Values { ty, field, values }
+            }
             "default" => {
                 let (ty, field) = word().rsplit_once('.').expect("type.field");
                 let value = serde_json::from_str(word()).expect("a JSON value");

@@ -8,6 +8,7 @@
 //! - [`resources`]: Kubernetes' own resources: names, verbs, subresources, groups and their order.
 //! - [`decode`]: JSON and YAML to a tree, within bounds, telling keys given twice.
 //! - [`check`]: a tree against its type: wrong types, unknown fields, canonical forms.
+//! - [`validate`](mod@validate): what the schema alone says is wrong, for kinds without validation of their own.
 //! - [`openapi`]: types and resources described as OpenAPI.
 //! - [`protobuf`]: a tree to the protobuf encoding of built-in kinds and back.
 //! - `facts`: the grammar of the table that both are made of, `facts/*.txt`.
@@ -28,6 +29,7 @@ pub mod resources;
 pub mod strategic;
 mod time;
 pub mod types;
+pub mod validate;
 
 pub use builtin::type_of_kind;
 pub use openapi::{CustomResource, OpenApi};

@@ -173,7 +173,7 @@ fn build_resources() -> Vec<ResourceFacts> {
             } => {
                 stored_as.insert((group, plural), (as_group, as_version));
             }
-            Upstream::Group { .. } | Upstream::Zeros { .. } | Upstream::Default { .. } => {}
+            Upstream::Group { .. } | Upstream::Zeros { .. } | Upstream::Values { .. } | Upstream::Default { .. } => {}
         }
     }
     let types = Types::builtin();
@@ -307,7 +307,10 @@ mod tests {
         for fact in facts::upstream() {
             let (group, plural) = match fact {
                 Upstream::Names { group, plural, .. } | Upstream::Stored { group, plural, .. } => (group, plural),
-                Upstream::Group { .. } | Upstream::Zeros { .. } | Upstream::Default { .. } => continue,
+                Upstream::Group { .. }
+                | Upstream::Zeros { .. }
+                | Upstream::Values { .. }
+                | Upstream::Default { .. } => continue,
             };
             assert!(
                 resources().iter().any(|row| (row.group, row.plural) == (group, plural)),

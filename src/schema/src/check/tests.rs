@@ -154,13 +154,6 @@ fn unknown_fields_are_reported_up_to_a_bound_and_all_dropped() {
     assert_eq!(value, json!({}));
 }
 
-#[test]
-fn missing_required_fields_are_named() {
-    let ty = crate::type_of_kind("", "v1", "Service").expect("Service");
-    let service = json!({"spec": {"ports": [{"name": "a"}, {"port": 1}]}});
-    assert_eq!(missing(Types::builtin(), ty, &service), ["spec.ports[0].port"]);
-}
-
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
