@@ -23,10 +23,10 @@ pub mod names;
 pub mod objects;
 pub mod review;
 pub mod token_request;
-// pub mod upkeep;
+pub mod upkeep;
 
 pub use authenticate::{Authenticator, Peer};
 pub use authorize::{Attributes, Authorizer, Decision};
 pub use objects::Objects;
 pub use review::Reviews;
-// pub use upkeep::Upkeep;
+pub use upkeep::Upkeep;

@@ -194,7 +194,11 @@ pub async fn write_defaults(registry: &Registry, now: Timestamp) -> Result<(), S
             };
             match written {
                 Ok(()) => break,
-                Err(status) if matches!(status.reason, Reason::Conflict | Reason::AlreadyExists | Reason::NotFound) => {}
+                Err(status)
+                    if matches!(
+                        status.reason,
+                        Reason::Conflict | Reason::AlreadyExists | Reason::NotFound
+                    ) => {}
                 Err(status) => return Err(status),
             }
         }
@@ -245,12 +249,18 @@ impl Place<'_> {
 
     async fn create(&self, object: Value) -> Result<(), Status> {
         let request = self.request("create")?;
-        self.registry.create(&request, object.into(), &WriteOptions::default()).await.map(drop)
+        self.registry
+            .create(&request, object.into(), &WriteOptions::default())
+            .await
+            .map(drop)
     }
 
     async fn update(&self, object: Value) -> Result<(), Status> {
         let request = self.request("update")?;
-        self.registry.update(&request, object.into(), &WriteOptions::default()).await.map(drop)
+        self.registry
+            .update(&request, object.into(), &WriteOptions::default())
+            .await
+            .map(drop)
     }
 
     async fn delete(&self) -> Result<(), Status> {
