@@ -7,6 +7,7 @@
 //! - [`request`], [`options`]: who asks for what, and how; [`selector`]: of which objects.
 //! - [`registry`]: the engine: every operation of every kind.
 //! - [`cache`]: what reads and watches are answered from.
+//! - [`custom`]: rows of custom resources, from their definitions.
 //! - [`admission`]: what is asked before a change is stored.
 //! - [`transform`]: what happens to objects on their way to the store: encryption.
 //! - [`discovery`]: what is served, told to clients; [`representation`]: tables and metadata of objects.
@@ -16,6 +17,7 @@ pub mod admission;
 pub mod audit;
 pub mod auth;
 pub mod cache;
+pub mod custom;
 pub mod discovery;
 pub mod http;
 pub mod metrics;
@@ -29,6 +31,7 @@ pub mod server;
 pub mod status;
 pub mod transform;
 
+pub use custom::CustomResources;
 pub use registry::Registry;
 pub use request::{Request, User};
 pub use resource::{Resource, ScalePaths, Scope, Selectable, Subresource};

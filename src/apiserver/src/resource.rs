@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bosun_kinds::Strategy;
 use bosun_schema::{TypeId, Types};
 
+use crate::custom::Custom;
+
 /// Whether objects are in namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -53,6 +55,8 @@ pub struct Resource {
     pub storage: bool,
     /// The `apiVersion` of stored objects.
     pub stored_api_version: Arc<str>,
+    /// Where it comes from, if it is custom: its schema and columns.
+    pub custom: Option<Custom>,
 }
 
 /// A part of an object, or an action on it, with a path of its own.

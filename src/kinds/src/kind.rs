@@ -160,7 +160,7 @@ impl Strategy for Plain {
 }
 
 /// The object itself may not change its status, nor the status anything else.
-pub(crate) fn keep(object: &mut Value, old: &Value, subresource: &str) {
+pub fn keep(object: &mut Value, old: &Value, subresource: &str) {
     let (Some(fields), Some(before)) = (object.as_object_mut(), old.as_object()) else {
         return;
     };

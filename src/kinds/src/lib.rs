@@ -23,5 +23,6 @@ mod template;
 mod testing;
 
 pub use core::binding::{BindError, bind};
+pub use kind::keep;
 pub use registry::strategy;
 pub use strategy::{Context, Outcome, Strategy};

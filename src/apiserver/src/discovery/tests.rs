@@ -40,6 +40,7 @@ fn row(
         stored_api_version: version.into(),
         prefix: format!("/registry/{plural}/").into(),
         storage: true,
+        custom: None,
     })
 }
 

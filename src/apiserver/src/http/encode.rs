@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     Status,
+    custom::Custom,
     representation::{
         metadata,
         table::{TAIL, Tables},
@@ -62,15 +63,16 @@ impl ListHead<'_> {
 }
 
 impl Encoder {
-    /// For answers of this form about objects of a kind: group and kind.
+    /// For answers of this form about objects of a kind: group and kind, and where it comes from if it is custom.
     pub fn new(
         answer: Answer,
         kind: Option<(&Arc<str>, &Arc<str>)>,
+        custom: Option<&Custom>,
         query: &Query,
         now: Timestamp,
     ) -> Result<Self, Status> {
         let tables = match (answer.representation, kind) {
-            (Representation::Table(version), Some(kind)) => Some(Tables::new(kind, version, query, now)?),
+            (Representation::Table(version), Some(kind)) => Some(Tables::new(kind, version, query, now)?.of(custom)),
             _ => None,
         };
         Ok(Self { answer, tables })

@@ -1,7 +1,7 @@
 //! `/openapi/v2` and `/openapi/v3`: the structure of everything that is served. Documents are made when they are asked
 //! for, which clients seldom do: they keep them by their hashes.
 
-use bosun_schema::OpenApi;
+use bosun_schema::{CustomResource, OpenApi};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use tokio::task::spawn_blocking;
@@ -12,12 +12,26 @@ use super::{
     paths::{tagged, with},
     router::{Exchange, Shared, unknown},
 };
-use crate::{Status, discovery::Document, registry::Table, status::Reason};
+use crate::{Scope, Status, discovery::Document, registry::Table, status::Reason};
 
-/// What is described: the built-in resources of the table.
-fn described(table: &Table) -> OpenApi<'static> {
+/// What is described: all resources of the table.
+fn described(table: &Table) -> OpenApi<'_> {
     let served = |facts: &&bosun_schema::ResourceFacts| table.get(facts.group, facts.version, facts.plural).is_some();
-    OpenApi::new(bosun_schema::resources().iter().filter(served), [])
+    let custom = table.rows().iter().filter_map(|row| {
+        let version = row.custom.as_ref()?.version();
+        Some(CustomResource {
+            group: &row.group,
+            version: &row.version,
+            plural: &row.plural,
+            kind: &row.kind,
+            list_kind: &row.list_kind,
+            namespaced: row.scope == Scope::Namespaced,
+            status: version.status,
+            scale: version.scale.is_some(),
+            schema: Some(&version.schema),
+        })
+    });
+    OpenApi::new(bosun_schema::resources().iter().filter(served), custom)
 }
 
 /// `/openapi/v2`

@@ -58,6 +58,10 @@ where
     let encoder = Encoder::new(
         negotiate::negotiate(&exchange.parts.headers, &exchange.query, offers(row, sub, request.verb))?,
         Some(sub.map_or((&row.group, &row.kind), |sub| (&sub.kind.0, &sub.kind.2))),
+        // A part may be of another kind: a Scale.
+        row.custom
+            .as_ref()
+            .filter(|_| sub.is_none_or(|sub| sub.kind.2 == row.kind)),
         &exchange.query,
         request.now,
     )?;

@@ -355,7 +355,7 @@ fn failure(parts: &Parts, status: &Status) -> Response<Body> {
     let query = Query::parse(parts.uri.query().unwrap_or_default()).unwrap_or_default();
     let answer = negotiate::negotiate(&parts.headers, &query, offers);
     let encoder = answer
-        .and_then(|answer| Encoder::new(answer, None, &query, Timestamp::now()))
+        .and_then(|answer| Encoder::new(answer, None, None, &query, Timestamp::now()))
         .unwrap_or_else(|_| Encoder::json());
     let mut response = Response::new(Body::full(encoder.value(&status.to_json())));
     *response.status_mut() = http::StatusCode::from_u16(status.reason.code()).expect("reasons have codes of HTTP");

@@ -8,6 +8,7 @@ use super::fields;
 use crate::{
     Resource, Scope,
     cache::feed::ROOT,
+    custom::Definitions,
     resource::{ScalePaths, Subresource},
 };
 
@@ -43,7 +44,10 @@ fn row(facts: &ResourceFacts) -> Resource {
         subresources: facts.subresources.iter().map(subresource).collect(),
         types: Types::builtin().clone(),
         ty: facts.ty,
-        strategy: bosun_kinds::strategy(facts.group, facts.kind),
+        strategy: match (facts.group, facts.kind) {
+            ("apiextensions.k8s.io", "CustomResourceDefinition") => Arc::new(Definitions),
+            (group, kind) => bosun_kinds::strategy(group, kind),
+        },
         selectable: fields::selectable(facts.group, facts.kind),
         prefix: prefix(stored.0, facts.plural),
         storage,
@@ -51,6 +55,7 @@ fn row(facts: &ResourceFacts) -> Resource {
             ("", version) => version.into(),
             (group, version) => format!("{group}/{version}").into(),
         },
+        custom: None,
     }
 }
 

@@ -328,7 +328,8 @@ fn settle_finalizers(row: &Resource, object: &mut Value, options: &DeleteOptions
     let others = has
         .iter()
         .filter(|one| !matches!(**one, metadata::ORPHAN | metadata::FOREGROUND));
-    let finalizers: Vec<String> = others.copied().chain(wanted).map(str::to_owned).collect();
+    let holds = rules::holds_deletion(row).filter(|one| !metadata::is_deleting(object) && !has.contains(one));
+    let finalizers: Vec<String> = others.copied().chain(wanted).chain(holds).map(str::to_owned).collect();
     let finalizers: Vec<_> = finalizers.iter().map(String::as_str).collect();
     metadata::set_finalizers(object, &finalizers);
 }

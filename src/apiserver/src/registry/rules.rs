@@ -1,6 +1,6 @@
 //! In what kinds differ within the engine: upstream's `AllowCreateOnUpdate` and its like, as tables.
 
-use crate::Resource;
+use crate::{Resource, custom};
 
 /// Whether an update of an absent object creates it.
 pub(super) fn create_on_update(row: &Resource) -> bool {
@@ -56,4 +56,12 @@ pub(super) fn returns_deleted(row: &Resource) -> bool {
 /// Whether dependents of its objects are collected.
 pub(super) fn is_collected(row: &Resource) -> bool {
     &*row.plural != "events" || !matches!(&*row.group, "" | "events.k8s.io")
+}
+
+/// The finalizer that a deletion puts in, for whoever has to clean up after its objects.
+pub(super) fn holds_deletion(row: &Resource) -> Option<&'static str> {
+    match (&*row.group, &*row.plural) {
+        ("apiextensions.k8s.io", "customresourcedefinitions") => Some(custom::CLEANUP),
+        _ => None,
+    }
 }

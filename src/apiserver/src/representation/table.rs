@@ -1,5 +1,7 @@
 //! `Table`: what `kubectl get` prints, column for column.
 
+mod custom;
+
 use std::sync::Arc;
 
 use bosun_kinds::columns::{self, Column};
@@ -9,6 +11,7 @@ use serde_json::{Value, json};
 use super::raw_metadata;
 use crate::{
     Status,
+    custom::Custom,
     http::{negotiate::MetaVersion, query::Query},
     status::Reason,
 };
@@ -18,6 +21,8 @@ use crate::{
 pub struct Tables {
     group: Arc<str>,
     kind: Arc<str>,
+    /// Whose columns they are, if the kind is custom.
+    custom: Option<Custom>,
     version: MetaVersion,
     include: Include,
     now: Timestamp,
@@ -53,20 +58,39 @@ impl Tables {
         Ok(Self {
             group: group.clone(),
             kind: kind.clone(),
+            custom: None,
             version,
             include,
             now,
         })
     }
 
+    /// The same with the columns of a custom resource.
+    pub fn of(self, custom: Option<&Custom>) -> Self {
+        Self {
+            custom: custom.cloned(),
+            ..self
+        }
+    }
+
+    fn columns(&self) -> Value {
+        match &self.custom {
+            Some(custom) => custom::columns(custom),
+            None => described(columns::columns(&self.group, &self.kind)),
+        }
+    }
+
+    fn cells(&self, object: &Value) -> Value {
+        Value::Array(match &self.custom {
+            Some(custom) => custom::row(custom, object, self.now),
+            None => columns::row(&self.group, &self.kind, object, self.now),
+        })
+    }
+
     /// What comes before the rows, to be followed by [`TAIL`]. Without `definitions` the client has them already.
     /// `metadata` is the list's, as JSON.
     pub fn head(&self, metadata: &str, definitions: bool) -> String {
-        let definitions = if definitions {
-            described(columns::columns(&self.group, &self.kind))
-        } else {
-            Value::Null
-        };
+        let definitions = if definitions { self.columns() } else { Value::Null };
         format!(
             "{{\"kind\":\"Table\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"columnDefinitions\":{definitions},\
              \"rows\":[",
@@ -77,7 +101,7 @@ impl Tables {
     /// One row.
     pub fn row(&self, object: &[u8]) -> Vec<u8> {
         let value: Value = serde_json::from_slice(object).unwrap_or_default();
-        let cells = Value::Array(columns::row(&self.group, &self.kind, &value, self.now));
+        let cells = self.cells(&value);
         let mut row = format!("{{\"cells\":{cells}").into_bytes();
         match self.include {
             Include::None => {}
