@@ -4,17 +4,20 @@
 //! OpenAPI, validation with rules in CEL ([`crate::cel`]), defaults, pruning, printer columns, scale.
 //!
 //! - [`schema`], [`structural`]: the schema as a tree; whether it is structural.
-//! - [`validate`], [`format`]: whether a value is what its schema asks for.
+//! - [`validate`], [`format`], [`pattern`]: whether a value is what its schema asks for.
 //! - [`fill`]: defaults and pruning.
 //! - [`types`]: the schema as [`Types`].
 //! - [`path`][]: `JSONPath`.
 //! - [`definition`]: names, versions, subresources, columns.
+//! - [`status`]: which names are accepted, and whether the resource is served.
 
 mod definition;
 mod fill;
 mod format;
 mod path;
+mod pattern;
 pub(crate) mod schema;
+mod status;
 mod structural;
 mod types;
 pub(crate) mod validate;
@@ -25,7 +28,8 @@ use bosun_api::field::FieldError;
 pub use definition::{Column, Definition, Names, Scale};
 pub use path::JsonPath;
 use schema::Node;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
+pub use status::Taken;
 
 use crate::{
     cel::Rules,
@@ -86,6 +90,27 @@ impl CustomVersion {
 }
 
 impl Scale {
+    /// The `autoscaling/v1` `Scale` that stands for an object.
+    pub fn view(&self, object: &Value) -> Value {
+        let names = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"];
+        let metadata = object.get("metadata");
+        let metadata: Map<String, Value> = names
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), metadata?.get(*name)?.clone())))
+            .collect();
+        let mut status = json!({"replicas": self.status_replicas(object)});
+        if let Some(selector) = self.selector(object) {
+            status["selector"] = selector.into();
+        }
+        json!({
+            "kind": "Scale",
+            "apiVersion": "autoscaling/v1",
+            "metadata": metadata,
+            "spec": {"replicas": self.replicas(object)},
+            "status": status,
+        })
+    }
+
     /// `spec.replicas`, or 0.
     pub fn replicas(&self, object: &Value) -> i64 {
         self.spec_replicas.first(object).and_then(Value::as_i64).unwrap_or(0)

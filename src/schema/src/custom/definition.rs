@@ -206,7 +206,12 @@ fn read(object: &Value, errors: &mut Errors) -> Definition {
         let path = path.child("conversion").child("webhookClientConfig");
         errors.required(&path, "required when strategy is set to Webhook");
     }
-    let versions = read_versions(spec, &path.child("versions"), errors);
+    let mut versions = read_versions(spec, &path.child("versions"), errors);
+    for version in &mut versions {
+        if version.deprecation.as_ref().is_some_and(String::is_empty) {
+            version.deprecation = Some(format!("{group}/{} {} is deprecated", version.name, names.kind));
+        }
+    }
     Definition {
         group,
         namespaced: scope == "Namespaced",

@@ -6,13 +6,11 @@ use bosun_api::field::{Errors, Path};
 use regex::Regex;
 use serde_json::{Map, Number, Value};
 
+use super::pattern::Patterns;
 use crate::types::ListKind;
 
 /// No schema is deeper: what walks one, or a value along one, recurses as deep.
 pub(crate) const MAX_DEPTH: usize = 64;
-
-/// A pattern may compile to as many bytes.
-const MAX_PATTERN: usize = 1 << 20;
 
 /// What sort of JSON a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +83,8 @@ pub(crate) struct Node {
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     pub(crate) format: Option<String>,
-    pub(crate) pattern: Option<Regex>,
+    /// As written, and compiled.
+    pub(crate) pattern: Option<(String, Regex)>,
     pub(crate) minimum: Option<(Number, bool)>,
     pub(crate) maximum: Option<(Number, bool)>,
     pub(crate) multiple_of: Option<Number>,
@@ -106,7 +105,12 @@ pub(crate) struct Checks {
 impl Node {
     /// Reads a schema; what it can't be is noted.
     pub(crate) fn parse(schema: &Value, path: &Path, errors: &mut Errors) -> Self {
-        Reader { errors, depth: 0 }.node(schema, path)
+        let reader = &mut Reader {
+            errors,
+            patterns: Patterns::default(),
+            depth: 0,
+        };
+        reader.node(schema, path)
     }
 
     /// Whether a field of this name is kept though the schema doesn't name it.
@@ -132,6 +136,7 @@ impl Node {
 
 struct Reader<'e> {
     errors: &'e mut Errors,
+    patterns: Patterns,
     depth: usize,
 }
 
@@ -247,8 +252,8 @@ impl Reader<'_> {
             "format" => checks.format = value.as_str().map(str::to_owned),
             "pattern" => {
                 let pattern = value.as_str().unwrap_or_default();
-                match regex::RegexBuilder::new(pattern).size_limit(MAX_PATTERN).build() {
-                    Ok(pattern) => checks.pattern = Some(pattern),
+                match self.patterns.compile(pattern) {
+                    Ok(compiled) => checks.pattern = Some((pattern.to_owned(), compiled)),
                     Err(error) => self.errors.invalid(
                         path,
                         pattern,

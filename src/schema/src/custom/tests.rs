@@ -67,7 +67,10 @@ fn a_definition_tells_all_the_engine_needs() {
     assert!(definition.namespaced);
     let version = definition.version("v1").unwrap();
     assert!(version.served && version.storage && version.status);
-    assert_eq!(version.deprecation.as_deref(), Some(""));
+    assert_eq!(
+        version.deprecation.as_deref(),
+        Some("stable.example.com/v1 CronTab is deprecated")
+    );
     assert_eq!(
         version.selectable[0].fields(),
         Some(vec!["spec".to_owned(), "color".to_owned()])
@@ -92,6 +95,12 @@ fn a_definition_tells_all_the_engine_needs() {
         ),
         (3, 2, Some("a=b"))
     );
+    let view = json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {"name": "x", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"replicas": 3}, "status": {"replicas": 2, "selector": "a=b"},
+    });
+    assert_eq!(scale.view(&object), view);
     assert!(scale.set_replicas(&mut object, 7));
     assert_eq!(object["spec"]["replicas"], 7);
     let mut empty = json!({});
@@ -177,6 +186,46 @@ fn what_is_wrong_with_names_and_versions_is_told_in_upstreams_words() {
             "{expected}\n{faults:?}"
         );
     }
+}
+
+#[test]
+fn names_that_are_taken_are_not_accepted() {
+    let at = |second: i64| jiff::Timestamp::from_second(1_800_000_000 + second).unwrap();
+    let definition = parsed(&object_of(&json!({})));
+    let mut taken = Taken::default();
+    taken.add(&Names {
+        plural: "others".to_owned(),
+        short_names: vec!["ct".to_owned()],
+        ..Names::default()
+    });
+    let waiting = definition.status(&taken, None, at(0));
+    assert_eq!(
+        waiting,
+        json!({
+            "acceptedNames": {"plural": "crontabs", "singular": "crontab", "kind": "CronTab", "listKind": "CronTabList"},
+            "conditions": [
+                {"lastTransitionTime": "2027-01-15T08:00:00Z", "message": "\"ct\" is already in use", "reason": "ShortNamesConflict", "status": "False", "type": "NamesAccepted"},
+                {"lastTransitionTime": "2027-01-15T08:00:00Z", "message": "not all names are accepted", "reason": "NotAccepted", "status": "False", "type": "Established"},
+            ],
+            "storedVersions": ["v1"],
+        })
+    );
+    let served = definition.status(&Taken::default(), Some(&waiting), at(9));
+    assert_eq!(served["acceptedNames"]["shortNames"], json!(["ct"]));
+    let conditions: Vec<_> = served["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|condition| condition["status"].clone())
+        .collect();
+    assert_eq!(conditions, ["True", "True"]);
+    assert_eq!(definition.status(&Taken::default(), Some(&served), at(99)), served);
+    // What is established stays so.
+    let mut kinds = Taken::default();
+    kinds.kinds.insert("CronTab".to_owned());
+    let conflict = definition.status(&kinds, Some(&served), at(99));
+    assert_eq!(conflict["conditions"][0]["reason"], "KindConflict");
+    assert_eq!(conflict["conditions"][1], served["conditions"][1]);
 }
 
 #[test]

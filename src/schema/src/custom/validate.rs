@@ -228,8 +228,7 @@ impl Walk {
                 if let Some(least) = checks.min_length.filter(|least| length < *least) {
                     self.invalid(value, &format!("should be at least {least} chars long"));
                 }
-                if let Some(pattern) = checks.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-                    let pattern = pattern.as_str().to_owned();
+                if let Some((pattern, _)) = checks.pattern.as_ref().filter(|(_, compiled)| !compiled.is_match(text)) {
                     self.invalid(value, &format!("should match '{pattern}'"));
                 }
                 if let Some(format) = checks.format.as_deref().filter(|format| !format::fits(format, text)) {
