@@ -11,11 +11,13 @@
 //! - [`token_request`]: how service accounts get tokens.
 //! - [`review`]: the kinds that are questions (`TokenReview`, `SubjectAccessReview`…): answered, never stored.
 //! - [`discovery`]: what others need to check service-account tokens.
+//! - [`at_rest`]: how Secrets are stored.
 //! - [`objects`]: what all of this, and admission, reads of the stored objects.
 //!
 //! Long-lived tasks, those of [`upkeep`]: one for each kind that the index follows, one that keeps aggregated roles, one
 //! that renews certificates.
 
+pub mod at_rest;
 pub mod authenticate;
 pub mod authorize;
 pub mod discovery;
@@ -23,10 +25,10 @@ pub mod names;
 pub mod objects;
 pub mod review;
 pub mod token_request;
-// pub mod upkeep;
+pub mod upkeep;
 
 pub use authenticate::{Authenticator, Peer};
 pub use authorize::{Attributes, Authorizer, Decision};
 pub use objects::Objects;
 pub use review::Reviews;
-// pub use upkeep::Upkeep;
+pub use upkeep::Upkeep;
