@@ -4,11 +4,7 @@
 //! - one that writes the rules of aggregated cluster roles, after changes of any;
 //! - one that renews certificates when their time comes.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bosun_pki::{Certificate, Keeper};
 use jiff::Timestamp;
@@ -179,7 +175,9 @@ pub async fn write_defaults(registry: &Registry, keeper: &Keeper, server: &str, 
     }
     for wanted in priority::system_classes() {
         let place = Place::of(registry, "scheduling.k8s.io", "priorityclasses", &wanted, now);
-        place.bring(|stored| stored.map_or_else(|| Step::Create(wanted.clone()), |_| Step::Keep)).await?;
+        place
+            .bring(|stored| stored.map_or_else(|| Step::Create(wanted.clone()), |_| Step::Keep))
+            .await?;
     }
     let authority = keeper.authority();
     for wanted in public_maps(&authority.certificate, server) {
@@ -192,12 +190,14 @@ pub async fn write_defaults(registry: &Registry, keeper: &Keeper, server: &str, 
 /// `extension-apiserver-authentication`, which servers behind the aggregator read, and `cluster-info`, which machines that
 /// join do.
 fn public_maps(authority: &Certificate, server: &str) -> [Value; 2] {
-    let map = |namespace: &str, name: &str, data: Value| {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": namespace, "name": name}, "data": data})
-    };
+    let map = |namespace: &str, name: &str, data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": namespace, "name": name}, "data": data});
     let kubeconfig = bosun_pki::kubeconfig::cluster_info(server, authority);
     [
-        map("kube-system", "extension-apiserver-authentication", json!({"client-ca-file": authority.pem()})),
+        map(
+            "kube-system",
+            "extension-apiserver-authentication",
+            json!({"client-ca-file": authority.pem()}),
+        ),
         map("kube-public", "cluster-info", json!({ "kubeconfig": kubeconfig })),
     ]
 }
@@ -267,7 +267,11 @@ impl<'a> Place<'a> {
                 },
             };
             match written {
-                Err(status) if matches!(status.reason, Reason::Conflict | Reason::AlreadyExists | Reason::NotFound) => {}
+                Err(status)
+                    if matches!(
+                        status.reason,
+                        Reason::Conflict | Reason::AlreadyExists | Reason::NotFound
+                    ) => {}
                 other => return other,
             }
         }
@@ -284,17 +288,26 @@ impl<'a> Place<'a> {
 
     async fn create(&self, object: Value) -> Result<(), Status> {
         let request = self.request("create")?;
-        self.registry.create(&request, object.into(), &WriteOptions::default()).await.map(drop)
+        self.registry
+            .create(&request, object.into(), &WriteOptions::default())
+            .await
+            .map(drop)
     }
 
     async fn update(&self, object: Value) -> Result<(), Status> {
         let request = self.request("update")?;
-        self.registry.update(&request, object.into(), &WriteOptions::default()).await.map(drop)
+        self.registry
+            .update(&request, object.into(), &WriteOptions::default())
+            .await
+            .map(drop)
     }
 
     async fn delete(&self) -> Result<(), Status> {
         let request = self.request("delete")?;
-        self.registry.delete(&request, &DeleteOptions::default()).await.map(drop)
+        self.registry
+            .delete(&request, &DeleteOptions::default())
+            .await
+            .map(drop)
     }
 }
 

@@ -26,7 +26,9 @@ async fn world() -> World {
         ..Reached::default()
     };
     let keeper = Arc::new(Keeper::open(&directory.path().join("pki"), reached, Timestamp::now()).unwrap());
-    let store = Embedded::open(embedded::Options::new(directory.path().join("store"))).await.unwrap();
+    let store = Embedded::open(embedded::Options::new(directory.path().join("store")))
+        .await
+        .unwrap();
     let config = Config {
         transformers: at_rest::transformers(&keeper.sealer),
         ..Config::default()
@@ -44,7 +46,9 @@ async fn world() -> World {
 
 impl World {
     async fn write(&self) {
-        write_defaults(&self.registry, &self.keeper, SERVER, Timestamp::now()).await.unwrap();
+        write_defaults(&self.registry, &self.keeper, SERVER, Timestamp::now())
+            .await
+            .unwrap();
     }
 
     async fn upkeep(&self) -> Upkeep {
@@ -106,11 +110,21 @@ async fn every_cluster_has_its_roles_and_a_second_start_writes_nothing() {
     let _upkeep = world.upkeep().await;
     assert!(world.allows("system:kube-scheduler", "list", "nodes"));
     assert!(!world.allows("system:kube-scheduler", "list", "secrets"));
-    let view = Objects::get(&*world.registry, rbac::GROUP, "clusterroles", "", "view").await.unwrap().unwrap();
+    let view = Objects::get(&*world.registry, rbac::GROUP, "clusterroles", "", "view")
+        .await
+        .unwrap()
+        .unwrap();
     assert!(view["rules"].as_array().unwrap().len() > 5, "it is aggregated");
-    let classes = world.registry.list_now("scheduling.k8s.io", "priorityclasses", "").await.unwrap();
+    let classes = world
+        .registry
+        .list_now("scheduling.k8s.io", "priorityclasses", "")
+        .await
+        .unwrap();
     assert_eq!(classes.len(), 2);
-    let info = Objects::get(&*world.registry, "", "configmaps", "kube-public", "cluster-info").await.unwrap().unwrap();
+    let info = Objects::get(&*world.registry, "", "configmaps", "kube-public", "cluster-info")
+        .await
+        .unwrap()
+        .unwrap();
     assert!(info["data"]["kubeconfig"].as_str().unwrap().contains(SERVER));
 }
 
@@ -120,17 +134,33 @@ async fn changes_of_roles_count_while_the_server_runs() {
     world.write().await;
     let _upkeep = world.upkeep().await;
     let binding = binding("jane", "view");
-    world.place("clusterrolebindings", &binding).create(binding.clone()).await.unwrap();
-    world.eventually("jane may read pods", |world| world.allows("jane", "get", "pods")).await;
+    world
+        .place("clusterrolebindings", &binding)
+        .create(binding.clone())
+        .await
+        .unwrap();
+    world
+        .eventually("jane may read pods", |world| world.allows("jane", "get", "pods"))
+        .await;
     assert!(!world.allows("jane", "get", "secrets"));
     let labels = json!({"rbac.authorization.k8s.io/aggregate-to-view": "true"});
     let more = role("more", &labels, "secrets");
     world.place("clusterroles", &more).create(more.clone()).await.unwrap();
-    world.eventually("what is added to view counts", |world| world.allows("jane", "get", "secrets")).await;
+    world
+        .eventually("what is added to view counts", |world| {
+            world.allows("jane", "get", "secrets")
+        })
+        .await;
     world.place("clusterroles", &more).delete().await.unwrap();
-    world.eventually("what is taken from it too", |world| !world.allows("jane", "get", "secrets")).await;
+    world
+        .eventually("what is taken from it too", |world| {
+            !world.allows("jane", "get", "secrets")
+        })
+        .await;
     world.place("clusterrolebindings", &binding).delete().await.unwrap();
-    world.eventually("nothing is left", |world| !world.allows("jane", "get", "pods")).await;
+    world
+        .eventually("nothing is left", |world| !world.allows("jane", "get", "pods"))
+        .await;
 }
 
 #[tokio::test]
@@ -140,9 +170,16 @@ async fn secrets_are_not_readable_in_the_store() {
     let place = Place::of(&world.registry, "", "secrets", &secret, Timestamp::now());
     place.create(secret.clone()).await.unwrap();
     let key = bytes::Bytes::from(format!("{}default/s", builtin::prefix("", "secrets")));
-    let stored = bosun_store::Store::get(&*world.store, key).await.unwrap().unwrap().value;
+    let stored = bosun_store::Store::get(&*world.store, key)
+        .await
+        .unwrap()
+        .unwrap()
+        .value;
     assert!(stored.starts_with(b"k8s:bosun:v1:"));
     assert!(!stored.windows(8).any(|part| part == b"aGlkZGVu"));
-    let read = Objects::get(&*world.registry, "", "secrets", "default", "s").await.unwrap().unwrap();
+    let read = Objects::get(&*world.registry, "", "secrets", "default", "s")
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(read["data"]["k"], "aGlkZGVu");
 }
