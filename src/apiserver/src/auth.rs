@@ -11,13 +11,11 @@
 //! - [`token_request`]: how service accounts get tokens.
 //! - [`review`]: the kinds that are questions (`TokenReview`, `SubjectAccessReview`…): answered, never stored.
 //! - [`discovery`]: what others need to check service-account tokens.
-//! - [`at_rest`]: how Secrets are stored.
 //! - [`objects`]: what all of this, and admission, reads of the stored objects.
 //!
 //! Long-lived tasks, those of [`upkeep`]: one for each kind that the index follows, one that keeps aggregated roles, one
 //! that renews certificates.
 
-pub mod at_rest;
 pub mod authenticate;
 pub mod authorize;
 pub mod discovery;

@@ -166,9 +166,8 @@ impl Index {
 }
 
 /// Writes the objects that every cluster has, as far as they are missing or lack something: roles, bindings, priority
-/// classes, what tells other servers whom to believe, and what tells machines that join which cluster this is. The
-/// namespaces are there. `server` is where clients reach us, such as `https://192.0.2.7:6443`.
-pub async fn write_defaults(registry: &Registry, keeper: &Keeper, server: &str, now: Timestamp) -> Result<(), Status> {
+/// classes. The namespaces are there.
+pub async fn write_defaults(registry: &Registry, now: Timestamp) -> Result<(), Status> {
     for (plural, wanted) in bootstrap::objects() {
         let place = Place::of(registry, rbac::GROUP, plural, wanted, now);
         place.bring(|stored| bootstrap::reconcile(wanted, stored)).await?;
@@ -179,12 +178,22 @@ pub async fn write_defaults(registry: &Registry, keeper: &Keeper, server: &str, 
             .bring(|stored| stored.map_or_else(|| Step::Create(wanted.clone()), |_| Step::Keep))
             .await?;
     }
-    let authority = keeper.authority();
-    for wanted in public_maps(&authority.certificate, server) {
+    write_aggregated(registry, now).await
+}
+
+/// Writes what tells other servers whom to believe, and machines that join which cluster this is. `server` is where
+/// clients reach us, such as `https://192.0.2.7:6443`.
+pub async fn write_public_maps(
+    registry: &Registry,
+    keeper: &Keeper,
+    server: &str,
+    now: Timestamp,
+) -> Result<(), Status> {
+    for wanted in public_maps(&keeper.authority().certificate, server) {
         let place = Place::of(registry, "", "configmaps", &wanted, now);
         place.bring(|stored| with_data(&wanted, stored)).await?;
     }
-    write_aggregated(registry, now).await
+    Ok(())
 }
 
 /// `extension-apiserver-authentication`, which servers behind the aggregator read, and `cluster-info`, which machines that
