@@ -38,7 +38,7 @@ mod write;
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use bosun_store::Store;
+use bosun_store::{Revision, Store};
 use parking_lot::RwLock;
 use tokio::task::JoinSet;
 
@@ -53,7 +53,7 @@ pub use write::Written;
 use crate::{
     Resource, Status,
     admission::{Admission, AdmitAll},
-    cache::{Cache, Feed, Fields, Limits},
+    cache::{Cache, CacheError, Feed, Fields, Limits},
     transform::{Plain, Transformer},
 };
 
@@ -88,7 +88,7 @@ pub struct Registry {
     config: Config,
     /// Rows come and go one at a time.
     changing: tokio::sync::Mutex<()>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Registry {
@@ -99,20 +99,27 @@ impl Registry {
         config: Config,
     ) -> Result<Arc<Self>, RowError> {
         let feed = Arc::new(Feed::new(store.clone(), config.limits).await?);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(follow_store(feed.clone()));
-        let registry = Self {
+        let start = feed.reached();
+        let mut registry = Self {
             store,
             feed,
             table: ArcSwap::from_pointee(Table::new(rows)),
             admission: RwLock::new(Arc::new(AdmitAll)),
             config,
             changing: tokio::sync::Mutex::default(),
-            _tasks: tasks,
+            tasks: JoinSet::new(),
         };
         let table = registry.table();
         for row in table.rows() {
-            registry.load(&table, row).await?;
+            registry.load(&table, row, Some(start)).await?;
+        }
+        // Only now: nothing that happened after the start may be passed before all caches are there to take it.
+        registry.tasks.spawn(follow_store(registry.feed.clone()));
+        if let Some(cache) = registry.caches().first() {
+            cache.catch_up().await.map_err(|error| match error {
+                CacheError::Store(error) => error,
+                other => bosun_store::Error::Unavailable(other.to_string()),
+            })?;
         }
         Ok(Arc::new(registry))
     }
@@ -149,7 +156,7 @@ impl Registry {
             if known.is_some_and(|cache| lacks(&cache)) {
                 self.feed.remove(&row.prefix);
             }
-            self.load(&table, row).await?;
+            self.load(&table, row, None).await?;
         }
         self.table.store(Arc::new(table));
         Ok(())
@@ -173,11 +180,11 @@ impl Registry {
         self.table.store(Arc::new(table));
     }
 
-    async fn load(&self, table: &Table, row: &Resource) -> Result<(), RowError> {
+    async fn load(&self, table: &Table, row: &Resource, at: Option<Revision>) -> Result<(), RowError> {
         let paths = fields::paths(table.versions(&row.prefix))?;
         let fields = Fields::new(paths.iter().map(|path| &**path));
         let transformer = self.transformer(&row.prefix);
-        self.feed.add(row.prefix.clone(), fields, transformer).await?;
+        self.feed.add(row.prefix.clone(), fields, transformer, at).await?;
         Ok(())
     }
 

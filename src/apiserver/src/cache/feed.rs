@@ -25,13 +25,20 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// One that has come as far as the store is now; [`Feed::run`] goes on from there.
+    /// One that begins a little in the past, as far as the store still knows it, so that watches that a restart of the
+    /// server has cut can go on where they ended. [`Feed::run`] catches up.
     pub async fn new(store: Arc<dyn Store>, limits: Limits) -> Result<Self, Error> {
-        let revision = store.revision().await?;
+        let latest = store.revision().await?;
+        let wanted = Revision(latest.0.saturating_sub(limits.changes as u64).max(1)).min(latest);
+        let start = match store.range(KeyRange::prefix(ROOT), 1, Some(wanted)).await {
+            Ok(_) => wanted,
+            Err(Error::Compacted { oldest, .. }) => oldest.min(latest),
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             store,
             caches: RwLock::default(),
-            reached: watch::Sender::new(revision),
+            reached: watch::Sender::new(start),
             limits,
         })
     }
@@ -51,12 +58,14 @@ impl Feed {
         self.caches.read().values().cloned().collect()
     }
 
-    /// Makes the cache of a prefix, loaded; the one there is, if there is one.
+    /// Makes the cache of a prefix, loaded as of `at`, which only [`Feed::run`] may not have passed yet, or of now; the one
+    /// there is, if there is one.
     pub async fn add(
         &self,
         prefix: Arc<str>,
         fields: Fields,
         transformer: Arc<dyn Transformer>,
+        at: Option<Revision>,
     ) -> Result<Arc<Cache>, Error> {
         if let Some(cache) = self.cache(&prefix) {
             return Ok(cache);
@@ -71,7 +80,7 @@ impl Feed {
         ));
         // From here on it keeps what comes.
         self.caches.write().insert(prefix.clone(), cache.clone());
-        match self.load(&cache).await {
+        match self.load(&cache, at).await {
             Ok(()) => Ok(cache),
             Err(error) => {
                 self.caches.write().remove(&prefix);
@@ -87,10 +96,17 @@ impl Feed {
         }
     }
 
-    async fn load(&self, cache: &Cache) -> Result<(), Error> {
+    async fn load(&self, cache: &Cache, at: Option<Revision>) -> Result<(), Error> {
+        match self.load_at(cache, at).await {
+            // Compacted while we looked.
+            Err(Error::Compacted { .. }) => self.load_at(cache, None).await,
+            other => other,
+        }
+    }
+
+    async fn load_at(&self, cache: &Cache, mut at: Option<Revision>) -> Result<(), Error> {
         let mut range = KeyRange::prefix(cache.prefix().to_string());
         let mut kvs = Vec::new();
-        let mut at = None;
         loop {
             let page = self.store.range(range.clone(), PAGE, at).await?;
             let revision = at.unwrap_or(page.revision);
@@ -151,7 +167,7 @@ impl Feed {
             cache.unload();
         }
         for cache in &caches {
-            self.load(cache).await?;
+            self.load(cache, None).await?;
         }
         self.reach(revision);
         Ok(())
