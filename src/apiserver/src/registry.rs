@@ -38,7 +38,7 @@ mod write;
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use bosun_store::{Revision, Store};
+use bosun_store::Store;
 use parking_lot::RwLock;
 use tokio::task::JoinSet;
 
@@ -53,7 +53,7 @@ pub use write::Written;
 use crate::{
     Resource, Status,
     admission::{Admission, AdmitAll},
-    cache::{Cache, CacheError, Feed, Fields, Limits},
+    cache::{Cache, CacheError, Feed, Limits},
     transform::{Plain, Transformer},
 };
 
@@ -99,7 +99,6 @@ impl Registry {
         config: Config,
     ) -> Result<Arc<Self>, RowError> {
         let feed = Arc::new(Feed::new(store.clone(), config.limits).await?);
-        let start = feed.reached();
         let mut registry = Self {
             store,
             feed,
@@ -111,8 +110,12 @@ impl Registry {
         };
         let table = registry.table();
         for row in table.rows() {
-            registry.load(&table, row, Some(start)).await?;
+            let fields = fields::kept(&table, row)?;
+            registry
+                .feed
+                .register(row.prefix.clone(), fields, registry.transformer(&row.prefix));
         }
+        registry.feed.load_all().await?;
         // Only now: nothing that happened after the start may be passed before all caches are there to take it.
         registry.tasks.spawn(follow_store(registry.feed.clone()));
         if let Some(cache) = registry.caches().first() {
@@ -156,7 +159,7 @@ impl Registry {
             if known.is_some_and(|cache| lacks(&cache)) {
                 self.feed.remove(&row.prefix);
             }
-            self.load(&table, row, None).await?;
+            self.load(&table, row).await?;
         }
         self.table.store(Arc::new(table));
         Ok(())
@@ -180,11 +183,10 @@ impl Registry {
         self.table.store(Arc::new(table));
     }
 
-    async fn load(&self, table: &Table, row: &Resource, at: Option<Revision>) -> Result<(), RowError> {
-        let paths = fields::paths(table.versions(&row.prefix))?;
-        let fields = Fields::new(paths.iter().map(|path| &**path));
+    async fn load(&self, table: &Table, row: &Resource) -> Result<(), RowError> {
+        let fields = fields::kept(table, row)?;
         let transformer = self.transformer(&row.prefix);
-        self.feed.add(row.prefix.clone(), fields, transformer, at).await?;
+        self.feed.add(row.prefix.clone(), fields, transformer).await?;
         Ok(())
     }
 
