@@ -12,7 +12,9 @@
 //! - [`table`], [`builtin`], [`fields`]: the rows.
 //! - [`read`]: get, list, watch; [`continuation`]: pages of lists; [`follow`]: for what follows a kind in this process.
 //! - [`write`]: what all writes share; [`create`], [`update`] (replace, patch, apply), [`delete`].
-//! - [`metadata`], [`names`]: what is the engine's in every object; [`shape`]: objects as types want them.
+//! - [`metadata`]: what is the engine's in every object; [`shape`]: objects as types want them.
+//! - [`subresource`]: scale, binding, eviction.
+//! - [`services`]: the addresses and node ports that Services get.
 //! - [`namespace`]: life and death of namespaces; [`convert`]: versions of one stored object.
 
 pub mod builtin;
@@ -22,13 +24,13 @@ mod create;
 mod delete;
 pub mod fields;
 pub mod follow;
-mod generic;
 pub mod metadata;
-mod names;
 mod namespace;
 mod read;
 mod rules;
+pub mod services;
 mod shape;
+mod subresource;
 pub mod table;
 mod update;
 mod write;
@@ -37,20 +39,21 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bosun_store::Store;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::task::JoinSet;
 
 pub use delete::Deleted;
 pub use follow::{Follow, Followed};
 pub use namespace::{IMMORTAL, own_request};
 pub use read::{List, Watching};
+pub use services::{IpRange, ServiceConfig};
 pub use table::Table;
 pub use write::Written;
 
 use crate::{
     Resource, Status,
     admission::{Admission, AdmitAll},
-    cache::{Cache, Feed, Fields, Limits},
+    cache::{Cache, CacheError, Feed, Limits},
     transform::{Plain, Transformer},
 };
 
@@ -61,6 +64,8 @@ pub struct Config {
     pub transformers: HashMap<Arc<str>, Arc<dyn Transformer>>,
     /// How much of the past each cache keeps.
     pub limits: Limits,
+    /// What Services are given.
+    pub services: ServiceConfig,
 }
 
 /// Why a row can't be served.
@@ -83,7 +88,7 @@ pub struct Registry {
     config: Config,
     /// Rows come and go one at a time.
     changing: tokio::sync::Mutex<()>,
-    _tasks: Mutex<JoinSet<()>>,
+    tasks: JoinSet<()>,
 }
 
 impl Registry {
@@ -94,19 +99,30 @@ impl Registry {
         config: Config,
     ) -> Result<Arc<Self>, RowError> {
         let feed = Arc::new(Feed::new(store.clone(), config.limits).await?);
-        let registry = Self {
+        let mut registry = Self {
             store,
-            feed: feed.clone(),
+            feed,
             table: ArcSwap::from_pointee(Table::new(rows)),
             admission: RwLock::new(Arc::new(AdmitAll)),
             config,
             changing: tokio::sync::Mutex::default(),
-            _tasks: Mutex::default(),
+            tasks: JoinSet::new(),
         };
-        registry._tasks.lock().spawn(follow_store(feed));
         let table = registry.table();
         for row in table.rows() {
-            registry.load(&table, row).await?;
+            let fields = fields::kept(&table, row)?;
+            registry
+                .feed
+                .register(row.prefix.clone(), fields, registry.transformer(&row.prefix));
+        }
+        registry.feed.load_all().await?;
+        // Only now: nothing that happened after the start may be passed before all caches are there to take it.
+        registry.tasks.spawn(follow_store(registry.feed.clone()));
+        if let Some(cache) = registry.caches().first() {
+            cache.catch_up().await.map_err(|error| match error {
+                CacheError::Store(error) => error,
+                other => bosun_store::Error::Unavailable(other.to_string()),
+            })?;
         }
         Ok(Arc::new(registry))
     }
@@ -168,8 +184,7 @@ impl Registry {
     }
 
     async fn load(&self, table: &Table, row: &Resource) -> Result<(), RowError> {
-        let paths = fields::paths(table.versions(&row.prefix))?;
-        let fields = Fields::new(paths.iter().map(|path| &**path));
+        let fields = fields::kept(table, row)?;
         let transformer = self.transformer(&row.prefix);
         self.feed.add(row.prefix.clone(), fields, transformer).await?;
         Ok(())

@@ -90,7 +90,7 @@ pub struct Status {
     /// `details`, if there are any: `name`, `group`, `kind`, `uid`, `causes`, `retryAfterSeconds`.
     pub details: Option<Value>,
     /// With [`Reason::Expired`], a token that continues the list as it is now.
-    pub continue_token: Option<String>,
+    pub continue_token: Option<Box<str>>,
 }
 
 impl Status {
@@ -215,7 +215,7 @@ impl Status {
             status["details"] = details.clone();
         }
         if let Some(token) = &self.continue_token {
-            status["metadata"]["continue"] = token.as_str().into();
+            status["metadata"]["continue"] = (&**token).into();
         }
         status["code"] = self.reason.code().into();
         status

@@ -536,11 +536,8 @@ impl Store for Etcd {
     async fn range(&self, range: KeyRange, limit: usize, at: Option<Revision>) -> Result<Range> {
         let core = &self.core;
         let deadline = core.deadline();
-        // etcd has all keys before its first revision, and takes 0 for now.
-        let at = match at {
-            Some(Revision(0)) => return Err(core.compacted(Revision(0)).await),
-            at => at,
-        };
+        // etcd takes 0 for now; at 1 it is as empty.
+        let at = at.map(|at| at.max(Revision(1)));
         let (mut start, end) = core.keys.range(&range);
         if start >= end {
             let revision = core.latest().await?;

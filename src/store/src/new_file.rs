@@ -5,6 +5,7 @@ use std::{
     io::ErrorKind,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::{Error, Result};
@@ -20,8 +21,10 @@ pub(crate) struct NewFile {
 impl NewFile {
     /// Makes it, empty. `doing` is what errors say.
     pub(crate) fn create(to: &Path, doing: &str) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut partial = to.as_os_str().to_owned();
-        partial.push(".partial");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        partial.push(format!(".partial-{}-{number}", std::process::id()));
         let new = Self {
             partial: partial.into(),
             to: to.to_owned(),

@@ -10,8 +10,12 @@ mod crash;
 mod etcd;
 #[path = "cluster/faults.rs"]
 mod faults;
+#[path = "cluster/full.rs"]
+mod full;
 #[path = "contract/model.rs"]
 mod model;
+#[path = "cluster/tls.rs"]
+mod tls;
 
 macro_rules! held_to {
     ($($name:ident,)*) => {
@@ -31,7 +35,7 @@ contract::behaviours!(held_to);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_are_linearizable_and_watches_complete() {
     let server = etcd::Server::start().await.unwrap();
-    for seed in model::seeds(2) {
+    for seed in model::seeds(2, 50) {
         let store = bosun_store::Etcd::open(bosun_store::etcd::Options {
             prefix: format!("/seed-{seed}"),
             ..server.options()

@@ -1,9 +1,15 @@
 //! The embedded engine, held to the contract and to what is its own.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
 #[path = "contract/behaviours.rs"]
 mod contract;
 #[path = "contract/model.rs"]
 mod model;
+#[path = "embedded/recovery.rs"]
+mod recovery;
+#[path = "embedded/settings.rs"]
+mod settings;
 
 use std::time::Duration;
 
@@ -35,7 +41,7 @@ contract::behaviours!(held_to);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_are_linearizable_and_watches_complete() {
-    for seed in model::seeds(4) {
+    for seed in model::seeds(4, 100) {
         let dir = tempfile::tempdir().unwrap();
         let store = bosun_store::Embedded::open(options(&dir)).await.unwrap();
         model::check(store, seed).await;

@@ -36,16 +36,15 @@ impl Entry {
     /// From what is stored under `key` (without its prefix), without a resource version.
     pub fn new(key: Arc<str>, stored: &[u8], revision: Revision, fields: &Fields) -> Result<Self, EntryError> {
         let projection = Projection::read(stored, fields).map_err(|error| EntryError::Malformed(error.to_string()))?;
-        let (json, version_at) = match place(stored) {
-            Some(at) => splice(stored, at, revision),
-            None => {
-                // Written by another hand.
-                let object: Value =
-                    serde_json::from_slice(stored).map_err(|error| EntryError::Malformed(error.to_string()))?;
-                let encoded = encode(&object);
-                let at = place(&encoded).ok_or_else(|| EntryError::Malformed("it has no metadata".into()))?;
-                splice(&encoded, at, revision)
-            }
+        let (json, version_at) = if let Some(at) = place(stored) {
+            splice(stored, at, revision)
+        } else {
+            // Written by another hand.
+            let object: Value =
+                serde_json::from_slice(stored).map_err(|error| EntryError::Malformed(error.to_string()))?;
+            let encoded = encode(&object);
+            let at = place(&encoded).ok_or_else(|| EntryError::Malformed("it has no metadata".into()))?;
+            splice(&encoded, at, revision)
         };
         Ok(Self {
             key,

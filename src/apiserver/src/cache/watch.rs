@@ -62,6 +62,13 @@ pub struct Watch {
     deadline: Option<Instant>,
 }
 
+/// Whether there is an event without waiting.
+enum Ready {
+    Now(WatchEvent),
+    Later,
+    Never,
+}
+
 impl Watch {
     pub(super) fn new(
         cache: Arc<Cache>,
@@ -91,8 +98,10 @@ impl Watch {
     /// The next event; `None` at the end: the time is over, or this watcher was too slow, or the server has lost track.
     pub async fn next(&mut self) -> Option<WatchEvent> {
         loop {
-            if let Some(event) = self.ready() {
-                return event;
+            match self.ready() {
+                Ready::Now(event) => return Some(event),
+                Ready::Never => return None,
+                Ready::Later => {}
             }
             let wake = [self.bookmark, self.deadline].into_iter().flatten().min();
             let received = match wake {
@@ -118,34 +127,36 @@ impl Watch {
 
     /// An event that is there without waiting.
     pub fn try_next(&mut self) -> Option<WatchEvent> {
-        self.ready().flatten()
+        match self.ready() {
+            Ready::Now(event) => Some(event),
+            Ready::Later | Ready::Never => None,
+        }
     }
 
-    /// `Some(None)` if there will be no more.
-    fn ready(&mut self) -> Option<Option<WatchEvent>> {
+    fn ready(&mut self) -> Ready {
         let (initial, told) = &mut self.initial;
         if let Some(entry) = initial.get(*told).cloned() {
             *told += 1;
             if *told == initial.len() {
                 self.initial = (Arc::new([]), 0);
             }
-            return Some(Some(WatchEvent::Initial(entry)));
+            return Ready::Now(WatchEvent::Initial(entry));
         }
         if let Some((kind, change)) = self.missed.next() {
-            return Some(Some(self.told(kind, change)));
+            return Ready::Now(self.told(kind, change));
         }
         if self.initial_end {
             self.initial_end = false;
             let revision = self.revision.max(self.options.at_least);
-            return Some(Some(WatchEvent::Bookmark {
+            return Ready::Now(WatchEvent::Bookmark {
                 revision,
                 initial_end: true,
-            }));
+            });
         }
         match self.queue.try_recv() {
-            Ok((kind, change)) => Some(Some(self.told(kind, change))),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(None),
+            Ok((kind, change)) => Ready::Now(self.told(kind, change)),
+            Err(TryRecvError::Empty) => Ready::Later,
+            Err(TryRecvError::Disconnected) => Ready::Never,
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bosun_schema::{ResourceFacts, SubresourceFacts, Types, resources};
 
-use super::{fields, generic::Generic};
+use super::fields;
 use crate::{
     Resource, Scope,
     cache::feed::ROOT,
@@ -43,7 +43,7 @@ fn row(facts: &ResourceFacts) -> Resource {
         subresources: facts.subresources.iter().map(subresource).collect(),
         types: Types::builtin().clone(),
         ty: facts.ty,
-        strategy: Arc::new(Generic::new(facts)),
+        strategy: bosun_kinds::strategy(facts.group, facts.kind),
         selectable: fields::selectable(facts.group, facts.kind),
         prefix: prefix(stored.0, facts.plural),
         storage,

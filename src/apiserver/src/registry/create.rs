@@ -4,7 +4,7 @@ use bosun_store::Txn;
 use serde_json::Value;
 
 use super::{
-    Registry, metadata, names, namespace, shape,
+    Registry, metadata, namespace, services, shape,
     write::{self, Look, Place, Written, answer, answer_dry, commit, context, invalid, track},
 };
 use crate::{
@@ -26,8 +26,11 @@ pub(super) struct New {
 }
 
 impl Registry {
-    /// Creates an object.
+    /// Creates an object, or does what is posted to a subresource.
     pub async fn create(&self, request: &Request, body: Body, options: &WriteOptions) -> Result<Written, Status> {
+        if let Some(done) = self.act(request, &body, options).await {
+            return done;
+        }
         let row = write::resource(request)?;
         let (object, warnings) = shape::read(row, body, options.field_validation)?;
         if !metadata::text(&object, "resourceVersion").is_empty() {
@@ -54,7 +57,7 @@ impl Registry {
         let mut names_left = NAMES;
         loop {
             let name = if given.is_empty() && !base.is_empty() {
-                names::generate(&base)
+                metadata::generate_name(&base)
             } else {
                 given.clone()
             };
@@ -158,10 +161,8 @@ impl Registry {
         }
         metadata::prepare_create(row, &mut object, request.now);
         let outcome = row.strategy.create(&mut object, &context(request));
-        if namespace::is_namespace(row) {
-            namespace::prepare_create(&mut object);
-        }
         let mut errors = metadata::validate(row, &object);
+        errors.extend(shape::faults(row, &object));
         match outcome {
             Ok(more) => warnings.extend(more),
             Err(more) => errors.extend(more),
@@ -169,8 +170,12 @@ impl Registry {
         if !errors.is_empty() {
             return Err(invalid(row, metadata::text(&object, "name"), &errors));
         }
+        if services::is_service(row) {
+            self.settle_service(place, &mut object, None, &mut attributes.txn)
+                .await?;
+        }
         if !new.tracked {
-            track(place, options, None, &mut object);
+            track(self, place, options, None, &mut object);
         }
         let name = metadata::text(&object, "name").to_owned();
         attributes.name = &name;

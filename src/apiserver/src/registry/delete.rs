@@ -79,7 +79,7 @@ impl Registry {
                         .map(|revision| answer(row, &object, &stored, revision))
                 }
                 Plan::Remove => {
-                    Self::take_away(&place, current.revision, &mut txn);
+                    self.take_away(&place, &current, &mut txn)?;
                     match commit(self, txn).await? {
                         Some(revision) => return Ok(deleted(gone(row, &current, Some(revision)), true, options)),
                         None => None,

@@ -1,17 +1,13 @@
 //! `metadata`, which is the engine's for every kind: what the server sets, and what is valid. Pure.
 
-use bosun_api::{
-    field::{FieldError, Problem},
-    names as words,
-};
+use bosun_api::field::{FieldError, Problem};
+use bosun_kinds::meta;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::names;
 use crate::{Request, Resource, Scope, Status};
-
-/// Bytes that all annotations together may have.
-const MAX_ANNOTATIONS: usize = 256 << 10;
 
 /// The finalizers by which dependents are orphaned, or deleted first.
 pub(super) const ORPHAN: &str = "orphan";
@@ -147,167 +143,59 @@ fn spec_differs(object: &Value, old: &Value) -> bool {
     object.keys().filter(counts).any(differs) || old.keys().filter(counts).any(differs)
 }
 
-struct Errors(Vec<FieldError>);
-
-impl Errors {
-    fn add(&mut self, field: impl Into<String>, problem: Problem) {
-        self.0.push(FieldError {
-            field: field.into(),
-            problem,
-        });
-    }
-
-    fn invalid(&mut self, field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) {
-        self.add(field, Problem::Invalid(value.into(), detail.into()));
-    }
-
-    fn required(&mut self, field: impl Into<String>, detail: &str) {
-        self.add(field, Problem::Required(detail.into()));
-    }
-
-    fn forbidden(&mut self, field: &str, detail: impl Into<String>) {
-        self.add(field, Problem::Forbidden(detail.into()));
-    }
-}
-
-/// What is wrong with an object's metadata, new or changed.
+/// What is wrong with a new object's metadata.
 pub(super) fn validate(row: &Resource, object: &Value) -> Vec<FieldError> {
-    let mut errors = Errors(Vec::new());
-    let metadata = &object["metadata"];
-    let base = text(object, "generateName");
-    if !base.is_empty()
-        && let Err(detail) = names::check_base(&row.group, &row.kind, base)
-    {
-        errors.invalid("metadata.generateName", base, detail);
-    }
-    match text(object, "name") {
-        "" => errors.required("metadata.name", "name or generateName is required"),
-        name => {
-            if let Err(detail) = names::check(&row.group, &row.kind, name) {
-                errors.invalid("metadata.name", name, detail);
-            }
-        }
-    }
-    let namespace = text(object, "namespace");
-    match row.scope {
-        Scope::Namespaced if namespace.is_empty() => errors.required("metadata.namespace", ""),
-        Scope::Namespaced => {
-            if let Err(detail) = words::dns_label(namespace) {
-                errors.invalid("metadata.namespace", namespace, detail);
-            }
-        }
-        Scope::Cluster if namespace.is_empty() => {}
-        Scope::Cluster => errors.forbidden("metadata.namespace", "not allowed on this type"),
-    }
-    for (field, value) in metadata["labels"].as_object().into_iter().flatten() {
-        if let Err(detail) = words::qualified(field) {
-            errors.invalid("metadata.labels", field.as_str(), detail);
-        }
-        let value = value.as_str().unwrap_or_default();
-        if let Err(detail) = words::label_value(value) {
-            errors.invalid("metadata.labels", value, detail);
-        }
-    }
-    let mut size = 0;
-    for (field, value) in metadata["annotations"].as_object().into_iter().flatten() {
-        if let Err(detail) = words::qualified(&field.to_lowercase()) {
-            errors.invalid("metadata.annotations", field.as_str(), detail);
-        }
-        size += field.len() + value.as_str().map_or(0, str::len);
-    }
-    if size > MAX_ANNOTATIONS {
-        errors.add("metadata.annotations", Problem::TooLong(MAX_ANNOTATIONS));
-    }
-    validate_owners(&mut errors, &metadata["ownerReferences"]);
-    let finalizers = finalizers(object);
-    for (at, finalizer) in finalizers.iter().enumerate() {
-        if let Err(detail) = words::qualified(finalizer) {
-            errors.invalid(format!("metadata.finalizers[{at}]"), *finalizer, detail);
-        }
-    }
-    if finalizers.contains(&ORPHAN) && finalizers.contains(&FOREGROUND) {
-        let both = format!("{finalizers:?}");
-        errors.invalid(
-            "metadata.finalizers",
-            both,
-            format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set"),
-        );
-    }
-    errors.0
-}
-
-fn validate_owners(errors: &mut Errors, owners: &Value) {
-    let mut controller: Option<&str> = None;
-    for (at, owner) in owners.as_array().into_iter().flatten().enumerate() {
-        let field = |name: &str| format!("metadata.ownerReferences[{at}].{name}");
-        let given = |name: &str| owner[name].as_str().unwrap_or_default();
-        let version = given("apiVersion");
-        if version.is_empty() || version.ends_with('/') {
-            errors.invalid(field("apiVersion"), version, "version must not be empty");
-        }
-        for name in ["kind", "name", "uid"] {
-            if given(name).is_empty() {
-                errors.invalid(field(name), "", "must not be empty");
-            }
-        }
-        if given("kind") == "Event" && matches!(version, "v1" | "events.k8s.io/v1") {
-            errors.invalid(
-                format!("metadata.ownerReferences[{at}]"),
-                format!("{version}, Kind=Event"),
-                "is disallowed from being an owner",
-            );
-        }
-        if owner["controller"] == true {
-            match controller {
-                Some(first) => errors.invalid(
-                    "metadata.ownerReferences",
-                    format!("{} owners", owners.as_array().map_or(0, Vec::len)),
-                    format!(
-                        "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
-                        given("name")
-                    ),
-                ),
-                None => controller = Some(given("name")),
-            }
-        }
+    match typed(object) {
+        Ok(metadata) => meta::validate(&metadata, &row.group, &row.kind, row.scope == Scope::Namespaced),
+        Err(errors) => errors,
     }
 }
 
 /// What is wrong with a change of metadata.
 pub(super) fn validate_update(object: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = Errors(Vec::new());
-    if is_deleting(old) {
-        let had = finalizers(old);
-        let added: Vec<_> = finalizers(object)
-            .into_iter()
-            .filter(|one| !had.contains(one))
-            .collect();
-        if !added.is_empty() {
-            let added = added
-                .iter()
-                .map(|one| format!("{one:?}"))
-                .collect::<Vec<_>>()
-                .join(", ");
-            errors.forbidden(
-                "metadata.finalizers",
-                format!(
-                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}"
-                ),
-            );
-        }
+    match (typed(object), typed(old)) {
+        (Ok(metadata), Ok(old)) => meta::validate_update(&metadata, &old),
+        (Err(errors), _) | (_, Err(errors)) => errors,
     }
-    for field in [
-        "name",
-        "namespace",
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ] {
-        let (new, old) = (&object["metadata"][field], &old["metadata"][field]);
-        if new != old {
-            errors.invalid(format!("metadata.{field}"), new.clone(), "field is immutable");
+}
+
+fn typed(object: &Value) -> Result<ObjectMeta, Vec<FieldError>> {
+    ObjectMeta::deserialize(&object["metadata"]).map_err(|error| {
+        vec![FieldError {
+            field: "metadata".into(),
+            problem: Problem::WrongType(error.to_string()),
+        }]
+    })
+}
+
+/// Of a generated name, what comes before the suffix is cut to this, so that it is still a label.
+const MAX_BASE: usize = 63 - SUFFIX;
+const SUFFIX: usize = 5;
+/// Without vowels and what looks like another, as upstream.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// A name that begins with `base`.
+pub(super) fn generate_name(base: &str) -> String {
+    let end = (0..=base.len().min(MAX_BASE))
+        .rev()
+        .find(|&end| base.is_char_boundary(end));
+    let mut name = base[..end.unwrap_or(0)].to_owned();
+    name.extend((0..SUFFIX).map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())])));
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_up_name_is_five_signs_longer_and_still_a_label() {
+        for (base, length) in [("web-", 9), (&"a".repeat(100), 63), ("é".repeat(60).as_str(), 63)] {
+            let name = generate_name(base);
+            assert_eq!(name.len(), length);
+            assert!(base.starts_with(&name[..name.len() - SUFFIX]));
+            assert!(name[name.len() - SUFFIX..].bytes().all(|byte| ALPHABET.contains(&byte)));
         }
+        assert_ne!(generate_name("a"), generate_name("a"));
     }
-    errors.0
 }

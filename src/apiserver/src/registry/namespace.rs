@@ -5,36 +5,15 @@ use std::sync::Arc;
 use bosun_store::{Compare, Revision};
 use serde_json::{Value, json};
 
-use super::{Registry, metadata, read, write::Place};
+use super::{Registry, read, write::Place};
 use crate::{Request, Resource, Scope, Status, User, options::WriteOptions};
 
 /// Namespaces that there always are.
 pub const IMMORTAL: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
-/// Holds a namespace until what is in it is gone; in `spec.finalizers`.
-const FINALIZER: &str = "kubernetes";
-
 /// Whether it is the kind.
 pub(super) fn is_namespace(row: &Resource) -> bool {
     (&*row.group, &*row.plural) == ("", "namespaces")
-}
-
-/// What a new namespace gets.
-pub(super) fn prepare_create(object: &mut Value) {
-    let name = metadata::text(object, "name").to_owned();
-    let spec = &mut object["spec"];
-    if !spec.is_object() {
-        *spec = json!({});
-    }
-    let finalizers = spec["finalizers"].as_array().cloned().unwrap_or_default();
-    if !finalizers.iter().any(|one| one == FINALIZER) {
-        spec["finalizers"] = finalizers.into_iter().chain([FINALIZER.into()]).collect();
-    }
-    object["status"] = json!({"phase": "Active"});
-    if !name.is_empty() {
-        let labels = metadata::metadata(object).entry("labels").or_insert_with(|| json!({}));
-        labels["kubernetes.io/metadata.name"] = name.into();
-    }
 }
 
 /// Whether something but `metadata.finalizers` holds it.

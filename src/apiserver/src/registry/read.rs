@@ -6,7 +6,7 @@ use bosun_api::field::{FieldError, Problem};
 use bosun_store::Revision;
 use bytes::Bytes;
 
-use super::{Registry, continuation::Continuation, convert, fields, write::resource};
+use super::{Registry, continuation::Continuation, convert, fields, subresource, write::resource};
 use crate::{
     Reason, Request, Resource, Status,
     cache::{CacheError, Entry, Listing, Scan, Watch, WatchOptions},
@@ -39,13 +39,13 @@ pub struct Watching {
 }
 
 impl Registry {
-    /// One object, in the version of the request.
+    /// One object, or the part of it that a subresource shows, in the version of the request.
     pub async fn get(&self, request: &Request, options: &ListOptions) -> Result<Bytes, Status> {
         let row = resource(request)?;
         let entry = self
             .entry(row, &request.namespace, &request.name, &options.resource_version)
             .await?;
-        convert::json(row, &entry)
+        subresource::view(request, convert::json(row, &entry)?)
     }
 
     /// One object as it is cached. `version` is the least resource version: empty for the latest, `0` for any.
@@ -224,7 +224,7 @@ fn expired_page(next: &Continuation) -> Status {
          Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
          deleted between the time the first chunk was returned and now may show up in the list.",
     );
-    status.continue_token = Some(inconsistent.encode());
+    status.continue_token = Some(inconsistent.encode().into());
     status
 }
 

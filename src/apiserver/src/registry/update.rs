@@ -11,8 +11,11 @@ use serde_json::Value;
 use super::{
     Registry,
     create::New,
-    metadata, namespace, rules, shape,
-    write::{self, Current, Look, Place, Written, answer, answer_dry, commit, context, invalid, model, track, writer},
+    metadata, namespace, rules, services, shape, subresource,
+    write::{
+        self, Current, Look, Place, Versions, Written, answer, answer_dry, commit, context, invalid, model, track,
+        writer,
+    },
 };
 use crate::{
     Reason, Request, Status,
@@ -44,6 +47,9 @@ struct Decided {
 impl Registry {
     /// Replaces an object, or the part of it that a subresource is.
     pub async fn update(&self, request: &Request, body: Body, options: &WriteOptions) -> Result<Written, Status> {
+        if let Some(paths) = subresource::scaled(request) {
+            return self.update_scale(request, paths, body, options).await;
+        }
         let row = write::resource(request)?;
         let (object, warnings) = shape::read(row, body, options.field_validation)?;
         let wish = Wish::Replace {
@@ -61,6 +67,9 @@ impl Registry {
         body: Body,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
+        if let Some(paths) = subresource::scaled(request) {
+            return self.patch_scale(request, paths, (ty, body), options).await;
+        }
         let wish = Wish::Patch {
             ty,
             patch: &body.value,
@@ -119,7 +128,7 @@ impl Registry {
                 });
             }
             let stored = if goes {
-                Self::take_away(&place, current.revision, &mut txn);
+                self.take_away(&place, &current, &mut txn)?;
                 Vec::new()
             } else {
                 self.put(&place, &object, current.revision, &mut txn)?
@@ -242,8 +251,10 @@ impl Registry {
         metadata::prepare_update(&mut object, old);
         let outcome = row.strategy.update(&mut object, old, &context(request));
         metadata::prepare_update(&mut object, old);
-        let mut errors = metadata::validate(row, &object);
-        errors.extend(metadata::validate_update(&object, old));
+        let mut errors = metadata::validate_update(&object, old);
+        if request.subresource.is_empty() {
+            errors.extend(shape::faults(row, &object));
+        }
         match outcome {
             Ok(more) => warnings.extend(more),
             Err(more) => errors.extend(more),
@@ -251,9 +262,13 @@ impl Registry {
         if !errors.is_empty() {
             return Err(invalid(row, &request.name, &errors));
         }
+        if services::is_service(row) && request.subresource.is_empty() {
+            self.settle_service(place, &mut object, Some(old), &mut attributes.txn)
+                .await?;
+        }
         metadata::raise_generation(row, &mut object, old);
         if !tracked {
-            track(place, options, Some(old), &mut object);
+            track(self, place, options, Some(old), &mut object);
         }
         attributes.object = object;
         admission.validate(&mut attributes).await?;
@@ -272,25 +287,14 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         let row = place.row;
-        let unpatchable = |error: PatchError| {
-            let reason = match &error {
-                PatchError::Malformed(_) => Reason::BadRequest,
-                PatchError::TooManyOperations(_) => Reason::RequestEntityTooLarge,
-                PatchError::Inapplicable(_) => Reason::Invalid,
-                PatchError::Unprocessable(_) => Reason::InternalError,
-            };
-            Status::new(reason, error.to_string())
-        };
         match ty {
-            PatchType::Json => patch::json(old.clone(), patch).map_err(unpatchable),
-            PatchType::Merge => patch::merge(old.clone(), patch).map_err(unpatchable),
             PatchType::Strategic => strategic::apply(&row.types, row.ty, old.clone(), patch).map_err(unpatchable),
             PatchType::Apply => self.applied(place, Some(old), patch, options),
+            PatchType::Json | PatchType::Merge => patched_freely(ty, old.clone(), patch),
         }
     }
 
     /// The object with its managed fields once `config` is applied.
-    #[allow(clippy::unused_self, reason = "versions of the kind will be looked up")]
     fn applied(
         &self,
         place: &Place<'_>,
@@ -299,7 +303,8 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         let api_version = place.row.api_version();
-        let (model, writer) = (model(place, &api_version), writer(place, options));
+        let versions = Versions::of(self, place.row);
+        let (model, writer) = (model(place, &api_version, &versions), writer(place, options));
         apply::apply(&model, &writer, live, config, options.force).map_err(|error| match &error {
             ApplyError::Conflicts(conflicts) => {
                 let mut status = Status::new(Reason::Conflict, error.to_string());
@@ -314,6 +319,26 @@ impl Registry {
             }
         })
     }
+}
+
+/// A value patched without regard to its type.
+pub(super) fn patched_freely(ty: PatchType, old: Value, patch: &Value) -> Result<Value, Status> {
+    match ty {
+        PatchType::Json => patch::json(old, patch),
+        PatchType::Merge | PatchType::Strategic | PatchType::Apply => patch::merge(old, patch),
+    }
+    .map_err(unpatchable)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is what errors are mapped by")]
+fn unpatchable(error: PatchError) -> Status {
+    let reason = match &error {
+        PatchError::Malformed(_) => Reason::BadRequest,
+        PatchError::TooManyOperations(_) => Reason::RequestEntityTooLarge,
+        PatchError::Inapplicable(_) => Reason::Invalid,
+        PatchError::Unprocessable(_) => Reason::InternalError,
+    };
+    Status::new(reason, error.to_string())
 }
 
 /// Whether nothing holds a deleted object any more.

@@ -402,7 +402,7 @@ impl<'a> Parser<'a> {
                     values.push(word.to_owned());
                     match self.next() {
                         Token::Comma if self.peek() == Token::Close => values.push(String::new()),
-                        Token::Comma => continue,
+                        Token::Comma => {}
                         Token::Close => return Ok(values),
                         other => return error(format!("found '{}', expected: ',' or ')'", other.text())),
                     }

@@ -15,7 +15,7 @@ pub struct Retention {
     /// At most so many revisions.
     pub revisions: u64,
     /// Once so old, at most as many bytes as the present keys and values have, so that the store stays within a small
-    /// multiple of them.
+    /// multiple of them; and none while the store is full.
     pub settle: Duration,
 }
 
@@ -76,11 +76,13 @@ pub(super) struct State {
     pub(super) compacted: Revision,
     pub(super) live_bytes: i64,
     pub(super) superseded_bytes: i64,
+    /// Whether writes fail for want of space.
+    pub(super) full: bool,
 }
 
 impl State {
     fn oversized(&self) -> bool {
-        self.superseded_bytes > self.live_bytes
+        self.full || self.superseded_bytes > self.live_bytes
     }
 }
 
@@ -135,7 +137,9 @@ mod tests {
             compacted: Revision(5),
             live_bytes: 100,
             superseded_bytes: 100,
+            full: false,
         };
+        let full = State { full: true, ..state };
         let large = State {
             superseded_bytes: 101,
             ..state
@@ -150,6 +154,7 @@ mod tests {
             ("more than are kept", 100, many, 500),
             ("more bytes than live ones, once settled", 50, large, 410),
             ("more bytes than live ones, but all young", 9, large, 5),
+            ("whatever can go, as the store is full", 50, full, 410),
         ];
         for (name, second, state, expected) in table {
             let target = KEPT.target(start + Duration::from_secs(second), &marks, state);
@@ -166,6 +171,7 @@ mod tests {
             compacted: Revision(0),
             live_bytes: 1,
             superseded_bytes: 0,
+            full: false,
         };
         assert_eq!(KEPT.due(&marks, state), Some(start + KEPT.age));
         let large = State {

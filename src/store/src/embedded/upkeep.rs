@@ -1,17 +1,14 @@
 //! Keeping the files short: the log by checkpoints, the store by giving free pages back.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use rusqlite::{Connection, wal::CheckpointMode};
 
 use super::{failure::Context as _, reader::Gate};
 use crate::Result;
 
-/// From here on the log is written to the store; 8 MiB.
-const LOG: usize = 2048;
+/// Pages from which on the log is written to the store; 8 MiB.
+pub(super) const LOG: usize = 2048;
 /// From here on readers wait for it, if they never left the log all at once; 64 MiB.
 const LONG_LOG: usize = 8 * LOG;
 /// How long the writer waits for the readers then.
@@ -30,8 +27,6 @@ pub(super) enum Left {
     More,
     /// Readers were in the way.
     Held,
-    /// It was not looked at.
-    Unknown,
 }
 
 /// Pages in the file, and how many of them are free.
@@ -45,19 +40,13 @@ pub(super) fn pages(db: &Connection) -> Result<(u64, u64)> {
     Ok((all, free))
 }
 
-/// Writes a log that has grown to `pages` to the store, so that it begins from its start.
-pub(super) fn checkpoint(db: &Connection, gate: &Gate, pages: usize, log: &AtomicUsize) -> Result<()> {
-    if pages < LOG {
-        return Ok(());
-    }
-    // Looked at again after as many commits, rather than at each, while readers are in it.
+/// Writes a log that has grown to `pages` to the store, so that it begins from its start; whether nothing was in the way.
+pub(super) fn checkpoint(db: &Connection, gate: &Gate, pages: usize) -> Result<bool> {
     let doing = "writing the log to the store";
     if pages < LONG_LOG {
-        let (all, done) = db
-            .wal_checkpoint_v2::<&str>(None, CheckpointMode::PASSIVE)
-            .doing(doing)?;
-        tracing::trace!(all, done, "checkpoint");
-        return Ok(());
+        let mode = CheckpointMode::PASSIVE;
+        let (all, done) = db.wal_checkpoint_v2::<&str>(None, mode).doing(doing)?;
+        return Ok(all == done);
     }
     let alone = gate.try_write_for(PATIENCE);
     let truncated = db.wal_checkpoint_v2::<&str>(None, CheckpointMode::TRUNCATE);
@@ -65,28 +54,20 @@ pub(super) fn checkpoint(db: &Connection, gate: &Gate, pages: usize, log: &Atomi
     match truncated {
         Err(error) if busy(&error) => {
             tracing::warn!(pages, "a long read keeps the store's log from being shortened");
-            Ok(())
+            Ok(false)
         }
-        other => {
-            other.doing(doing)?;
-            log.store(0, Ordering::Relaxed);
-            Ok(())
-        }
+        other => other.doing(doing).map(|_| true),
     }
 }
 
 /// A step of giving pages back or, when that is done, empties the log.
-pub(super) fn all(db: &Connection, gate: &Gate, log: &AtomicUsize) -> Result<Left> {
+pub(super) fn all(db: &Connection, gate: &Gate) -> Result<Left> {
     let (pages, free) = pages(db)?;
     if free > FREE.max(pages / 16) {
         give_back(db, STEP.min(free)).doing("giving pages back")?;
         return Ok(Left::More);
     }
-    if !shorten(db, gate) {
-        return Ok(Left::Held);
-    }
-    log.store(0, Ordering::Relaxed);
-    Ok(Left::Nothing)
+    Ok(if shorten(db, gate) { Left::Nothing } else { Left::Held })
 }
 
 /// Empties the log, if no reader is in the way.

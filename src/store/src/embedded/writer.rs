@@ -45,6 +45,8 @@ const STEP: usize = 512;
 const WORTH: u64 = 256;
 /// After a failure of what the writer does by itself.
 const RETRY: Duration = Duration::from_secs(5);
+/// After a checkpoint that readers were in the way of.
+const HELD: Duration = Duration::from_millis(100);
 /// From the first write to the upkeep after it.
 const UPKEEP: Duration = Duration::from_secs(2);
 
@@ -80,7 +82,9 @@ pub(super) fn start(shared: &Arc<Shared>, db: Connection, contents: Contents) ->
         superseded_bytes: 0,
         expiries: BTreeMap::new(),
         marks: Marks::default(),
+        full: false,
         retry: None,
+        checkpoint: Instant::now(),
         upkeep: Some(Instant::now() + UPKEEP),
         progress: None,
     };
@@ -104,8 +108,12 @@ struct Writer {
     superseded_bytes: i64,
     expiries: BTreeMap<(i64, RowId), Bytes>,
     marks: Marks,
+    /// Whether the last write had no space.
+    full: bool,
     /// Before then nothing is tried that nobody asked for.
     retry: Option<Instant>,
+    /// Before then the log is not written to the store.
+    checkpoint: Instant,
     upkeep: Option<Instant>,
     progress: Option<Instant>,
 }
@@ -183,6 +191,7 @@ impl Writer {
             compacted: self.bounds.compacted,
             live_bytes: self.live_bytes,
             superseded_bytes: self.superseded_bytes,
+            full: self.full,
         }
     }
 
@@ -266,6 +275,7 @@ impl Writer {
                 }
                 if matches!(error, Error::Full(_)) {
                     tracing::warn!(%error, "a write failed");
+                    self.full = true;
                     self.retry = Some(Instant::now() + RETRY);
                     self.shared.trouble(&error);
                 } else {
@@ -408,8 +418,10 @@ impl Writer {
         }
         self.upkeep.get_or_insert(now + UPKEEP);
         if !written {
+            self.full |= batch.full.is_some();
             return;
         }
+        self.full = batch.full.is_some();
         self.marks.add(now, self.revision);
         self.shared.hub.publish(self.revision, batch.events);
         self.shared.committed();
@@ -430,23 +442,37 @@ impl Writer {
     /// Keeps the log and the file short.
     fn keep_up(&mut self, own: bool) {
         let Some(db) = &self.db else { return };
-        let pages = self.log_pages.load(Ordering::Relaxed);
         let now = Instant::now();
-        let result = if own && self.upkeep.is_some_and(|due| due <= now) {
-            upkeep::all(db, &self.shared.gate, &self.log_pages)
-        } else {
-            upkeep::checkpoint(db, &self.shared.gate, pages, &self.log_pages).map(|()| upkeep::Left::Unknown)
-        };
-        match result {
-            Ok(upkeep::Left::Unknown) => {}
-            Ok(upkeep::Left::Nothing) => self.upkeep = None,
-            Ok(upkeep::Left::More) => self.upkeep = Some(now),
-            Ok(upkeep::Left::Held) => self.upkeep = Some(now + UPKEEP),
-            Err(error) => {
-                tracing::warn!(%error, "the store's log was not shortened");
-                self.shared.trouble(&error);
-                self.upkeep = Some(now + RETRY);
+        let gate = &self.shared.gate;
+        let pages = self.log_pages.load(Ordering::Relaxed);
+        let mut failed = None;
+        if pages >= upkeep::LOG && self.checkpoint <= now {
+            let done = upkeep::checkpoint(db, gate, pages).unwrap_or_else(|error| {
+                failed = Some(error);
+                false
+            });
+            if done {
+                // Until the next commit says otherwise.
+                self.log_pages.store(0, Ordering::Relaxed);
+            } else {
+                self.checkpoint = now + HELD;
             }
+        }
+        if own && self.upkeep.is_some_and(|due| due <= now) {
+            self.upkeep = match upkeep::all(db, gate) {
+                Ok(upkeep::Left::Nothing) => None,
+                Ok(upkeep::Left::More) => Some(now),
+                Ok(upkeep::Left::Held) => Some(now + UPKEEP),
+                Err(error) => {
+                    failed = Some(error);
+                    Some(now + RETRY)
+                }
+            };
+        }
+        if let Some(error) = failed {
+            tracing::warn!(%error, "the store's files were not shortened");
+            self.shared.trouble(&error);
+            self.checkpoint = now + RETRY;
         }
     }
 

@@ -165,7 +165,7 @@ async fn what_was_acknowledged_survives_being_killed_at_any_moment() {
     let dir = dir.path().join("store");
     let mut latest = Revision(0);
     let mut answers = 0;
-    for _ in crate::model::seeds(20) {
+    for _ in crate::model::seeds(20, 300) {
         let told = run_and_kill(&dir, "crash::what_was_acknowledged_survives_being_killed_at_any_moment").await;
         answers += told.revisions.len();
         latest = check(&dir, &told, latest).await;

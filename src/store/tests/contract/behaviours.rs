@@ -320,6 +320,7 @@ pub(crate) async fn a_range_at_an_old_revision_is_as_it_was(store: Arc<dyn Store
         states.push((revision, model.clone()));
     }
     let latest = store.revision().await.unwrap();
+    assert_eq!(store.range(all(), 0, Some(Revision(0))).await.unwrap().count, 0);
     for (revision, state) in states {
         let expected: Vec<_> = state.iter().map(|(key, value)| format!("{key}={value}")).collect();
         for limit in [0, 1, 3, 100] {

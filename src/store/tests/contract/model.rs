@@ -25,10 +25,14 @@ const CALLS: usize = 120;
 const WATCHERS: usize = 6;
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A few seeds, or `BOSUN_SOAK` of them; new ones each time, named when they fail.
-pub(crate) fn seeds(few: u64) -> impl Iterator<Item = u64> {
-    let count = std::env::var("BOSUN_SOAK").ok().and_then(|count| count.parse().ok());
-    (0..count.unwrap_or(few)).map(|_| fastrand::u64(..))
+/// A few seeds, or with `BOSUN_SOAK` many; new ones each time, named when they fail.
+pub(crate) fn seeds(few: u64, many: u64) -> impl Iterator<Item = u64> {
+    let count = if std::env::var_os("BOSUN_SOAK").is_some() {
+        many
+    } else {
+        few
+    };
+    (0..count).map(|_| fastrand::u64(..))
 }
 
 /// A call, with the ticks of a clock that all clients share.

@@ -1,0 +1,242 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::{
+    Reason,
+    registry::{IpRange, ServiceConfig},
+};
+
+async fn world(ranges: &[&str], ports: std::ops::RangeInclusive<u16>) -> World {
+    let services = ServiceConfig {
+        ranges: ranges.iter().map(|range| range.parse::<IpRange>().unwrap()).collect(),
+        node_ports: ports,
+    };
+    World::with(Config {
+        services,
+        ..Config::default()
+    })
+    .await
+}
+
+fn service(name: &str, spec: Value) -> Value {
+    let mut spec = spec;
+    if spec.get("ports").is_none() {
+        spec["ports"] = json!([{"port": 80}]);
+    }
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+}
+
+/// Addresses that are recorded, and node ports.
+async fn recorded(world: &World) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (addresses, _) = world
+        .list("networking.k8s.io/v1/ipaddresses", "", &ListOptions::default())
+        .await
+        .unwrap();
+    let range = bosun_store::KeyRange::prefix("/bosun/nodeports/");
+    let ports = world.store.range(range, 0, None).await.unwrap();
+    let port = |kv: &bosun_store::KeyValue| String::from_utf8_lossy(&kv.key).rsplit('/').next().unwrap().to_owned();
+    (addresses.into_iter().collect(), ports.kvs.iter().map(port).collect())
+}
+
+#[tokio::test]
+async fn a_service_gets_an_address_and_gives_it_back() {
+    let world = world(&["10.9.0.0/24"], 30_000..=30_002).await;
+    let created = world
+        .create("v1/services", "default", service("a", json!({"type": "NodePort"})))
+        .await
+        .unwrap();
+    let address = created["spec"]["clusterIP"].as_str().unwrap().to_owned();
+    assert_eq!(created["spec"]["clusterIPs"], json!([address]));
+    assert_eq!(created["spec"]["ipFamilies"], json!(["IPv4"]));
+    let port = created["spec"]["ports"][0]["nodePort"].to_string();
+    assert_eq!(
+        recorded(&world).await,
+        (BTreeSet::from([address.clone()]), BTreeSet::from([port]))
+    );
+    let record = world
+        .get("networking.k8s.io/v1/ipaddresses", "", &address)
+        .await
+        .unwrap();
+    assert_eq!(
+        record["spec"]["parentRef"],
+        json!({"group": "", "resource": "services", "namespace": "default", "name": "a"})
+    );
+
+    // Another type: the port goes; another: the address too.
+    let mut plain = created.clone();
+    plain["spec"]["type"] = "ClusterIP".into();
+    plain["spec"]["ports"][0].as_object_mut().unwrap().remove("nodePort");
+    let plain = world.update("v1/services", plain).await.unwrap();
+    assert_eq!(plain["spec"]["clusterIP"], address.as_str());
+    assert_eq!(
+        recorded(&world).await,
+        (BTreeSet::from([address.clone()]), BTreeSet::new())
+    );
+
+    world
+        .delete("v1/services", "default", "a", &DeleteOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(recorded(&world).await, (BTreeSet::new(), BTreeSet::new()));
+}
+
+#[tokio::test]
+async fn what_is_taken_or_out_of_range_is_refused() {
+    let world = world(&["10.9.0.0/24"], 30_000..=30_002).await;
+    let fixed = json!({"type": "NodePort", "clusterIP": "10.9.0.9", "ports": [{"port": 80, "nodePort": 30_001}]});
+    world
+        .create("v1/services", "default", service("a", fixed.clone()))
+        .await
+        .unwrap();
+    let table = [
+        (
+            fixed,
+            "spec.clusterIPs: Invalid value: [\"10.9.0.9\"]: failed to allocate IP 10.9.0.9: provided IP is already allocated",
+        ),
+        (
+            json!({"clusterIP": "10.8.0.9"}),
+            "spec.clusterIPs: Invalid value: [\"10.8.0.9\"]: failed to allocate IP 10.8.0.9: the provided IP (10.8.0.9) is not in \
+             the valid range. The range of valid IPs is 10.9.0.0/24",
+        ),
+        (
+            json!({"clusterIP": "10.9.0.1"}),
+            "spec.clusterIPs: Invalid value: [\"10.9.0.1\"]: failed to allocate IP 10.9.0.1: provided IP is already allocated",
+        ),
+        (
+            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30_001}]}),
+            "spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated",
+        ),
+        (
+            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 29_999}]}),
+            "spec.ports[0].nodePort: Invalid value: 29999: provided port is not in the valid range. The range of valid ports is \
+             30000-30002",
+        ),
+    ];
+    for (spec, message) in table {
+        let status = world
+            .create("v1/services", "default", service("b", spec))
+            .await
+            .unwrap_err();
+        assert_eq!(status.reason, Reason::Invalid);
+        assert_eq!(status.message, format!("Service \"b\" is invalid: {message}"));
+    }
+    assert_eq!(
+        recorded(&world).await,
+        (BTreeSet::from(["10.9.0.9".into()]), BTreeSet::from(["30001".into()]))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_services_never_get_the_same_and_all_there_is_can_be_given() {
+    let world = Arc::new(world(&["10.9.0.0/28"], 30_000..=30_012).await);
+    let mut creations = tokio::task::JoinSet::new();
+    // 14 addresses, one of them reserved; 13 ports.
+    for number in 0..20 {
+        let world = world.clone();
+        creations.spawn(async move {
+            let object = service(&format!("s{number}"), json!({"type": "NodePort"}));
+            world.create("v1/services", "default", object).await
+        });
+    }
+    let (given, refused): (Vec<_>, Vec<_>) = creations.join_all().await.into_iter().partition(Result::is_ok);
+    assert_eq!((given.len(), refused.len()), (13, 7));
+    for status in refused {
+        assert!(status.unwrap_err().message.ends_with("range is full"));
+    }
+    let (addresses, ports) = recorded(&world).await;
+    assert_eq!((addresses.len(), ports.len()), (13, 13));
+    let services: BTreeSet<_> = given
+        .into_iter()
+        .map(|one| one.unwrap()["spec"]["clusterIP"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(services, addresses);
+}
+
+#[tokio::test]
+async fn a_service_of_two_families_has_an_address_of_each() {
+    let world = world(&["10.9.0.0/24", "fd00:9::/112"], 30_000..=30_002).await;
+    let object = service("a", json!({"ipFamilyPolicy": "PreferDualStack"}));
+    let created = world.create("v1/services", "default", object).await.unwrap();
+    assert_eq!(created["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
+    assert_eq!(created["spec"]["clusterIPs"].as_array().unwrap().len(), 2);
+    assert_eq!(recorded(&world).await.0.len(), 2);
+    let mut single = created.clone();
+    single["spec"]["ipFamilyPolicy"] = "SingleStack".into();
+    single["spec"]["ipFamilies"] = json!(["IPv4"]);
+    single["spec"]["clusterIPs"] = json!([created["spec"]["clusterIP"]]);
+    let single = world.update("v1/services", single).await.unwrap();
+    assert_eq!(single["spec"]["clusterIPs"], json!([created["spec"]["clusterIP"]]));
+    assert_eq!(recorded(&world).await.0.len(), 1);
+    let headless = world
+        .create(
+            "v1/services",
+            "default",
+            service("b", json!({"clusterIP": "None", "selector": {"a": "b"}})),
+        )
+        .await
+        .unwrap();
+    assert_eq!(headless["spec"]["clusterIP"], "None");
+    assert_eq!(recorded(&world).await.0.len(), 1);
+}
+
+#[tokio::test]
+async fn the_servers_own_service_is_kept_on_the_first_address() {
+    let world = world(&["10.9.0.0/24"], 30_000..=30_002).await;
+    let now = jiff::Timestamp::now();
+    world
+        .registry
+        .keep_kubernetes_service(now, &["192.0.2.1".parse().unwrap()], 6443)
+        .await
+        .unwrap();
+    let service = world.get("v1/services", "default", "kubernetes").await.unwrap();
+    assert_eq!(service["spec"]["clusterIP"], "10.9.0.1");
+    let revision = world.store.revision().await.unwrap();
+    world
+        .registry
+        .keep_kubernetes_service(now, &["192.0.2.1".parse().unwrap()], 6443)
+        .await
+        .unwrap();
+    assert_eq!(world.store.revision().await.unwrap(), revision, "nothing has changed");
+    world
+        .registry
+        .keep_kubernetes_service(now, &["192.0.2.2".parse().unwrap()], 6443)
+        .await
+        .unwrap();
+    let slice = world
+        .get("discovery.k8s.io/v1/endpointslices", "default", "kubernetes")
+        .await
+        .unwrap();
+    assert_eq!(slice["endpoints"][0]["addresses"], json!(["192.0.2.2"]));
+    let endpoints = world.get("v1/endpoints", "default", "kubernetes").await.unwrap();
+    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "192.0.2.2");
+}
+
+#[tokio::test]
+async fn records_that_another_hand_broke_are_mended() {
+    let world = world(&["10.9.0.0/24"], 30_000..=30_002).await;
+    world
+        .create("v1/services", "default", service("a", json!({"type": "NodePort"})))
+        .await
+        .unwrap();
+    let before = recorded(&world).await;
+    let address = before.0.first().unwrap().clone();
+    world
+        .delete(
+            "networking.k8s.io/v1/ipaddresses",
+            "",
+            &address,
+            &DeleteOptions::default(),
+        )
+        .await
+        .unwrap();
+    let stray = json!({
+        "metadata": {"name": "10.9.0.77", "labels": {"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}},
+        "spec": {"parentRef": {"group": "", "resource": "services", "namespace": "default", "name": "gone"}},
+    });
+    world
+        .create("networking.k8s.io/v1/ipaddresses", "", stray)
+        .await
+        .unwrap();
+    world.registry.repair_services(jiff::Timestamp::now()).await.unwrap();
+    assert_eq!(recorded(&world).await, before);
+}
