@@ -12,7 +12,7 @@ use super::{
     objects::text,
     token_request::{self, seconds},
 };
-use crate::{Request, Status, User};
+use crate::{Request, Status, User, admission::node_restriction};
 
 const AUTHORIZATION: &str = "authorization.k8s.io";
 
@@ -53,6 +53,8 @@ impl Reviews {
     pub async fn create(&self, request: &Request, mut object: Value) -> Result<Value, Status> {
         let plural = request.resource.as_ref().map_or("", |resource| &*resource.plural);
         if plural == "serviceaccounts" {
+            let objects = self.authenticator.objects();
+            node_restriction::check_token(objects, &request.user, &request.namespace, &request.name, &object).await?;
             return token_request::create(
                 &self.authenticator,
                 &request.namespace,

@@ -194,11 +194,7 @@ pub async fn write_defaults(registry: &Registry, now: Timestamp) -> Result<(), S
             };
             match written {
                 Ok(()) => break,
-                Err(status)
-                    if matches!(
-                        status.reason,
-                        Reason::Conflict | Reason::AlreadyExists | Reason::NotFound
-                    ) => {}
+                Err(status) if matches!(status.reason, Reason::Conflict | Reason::AlreadyExists | Reason::NotFound) => {}
                 Err(status) => return Err(status),
             }
         }
@@ -208,7 +204,7 @@ pub async fn write_defaults(registry: &Registry, now: Timestamp) -> Result<(), S
 
 /// Writes the rules of aggregated cluster roles, where they are others than they add up to.
 pub async fn write_aggregated(registry: &Registry, now: Timestamp) -> Result<(), Status> {
-    let roles = Objects::list(registry, rbac::GROUP, "clusterroles", "").await?;
+    let roles = registry.list_now(rbac::GROUP, "clusterroles", "").await?;
     for role in aggregate::plan(&roles) {
         let name = role["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let place = Place {
@@ -249,18 +245,12 @@ impl Place<'_> {
 
     async fn create(&self, object: Value) -> Result<(), Status> {
         let request = self.request("create")?;
-        self.registry
-            .create(&request, object.into(), &WriteOptions::default())
-            .await
-            .map(drop)
+        self.registry.create(&request, object.into(), &WriteOptions::default()).await.map(drop)
     }
 
     async fn update(&self, object: Value) -> Result<(), Status> {
         let request = self.request("update")?;
-        self.registry
-            .update(&request, object.into(), &WriteOptions::default())
-            .await
-            .map(drop)
+        self.registry.update(&request, object.into(), &WriteOptions::default()).await.map(drop)
     }
 
     async fn delete(&self) -> Result<(), Status> {
