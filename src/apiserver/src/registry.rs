@@ -53,7 +53,7 @@ pub use write::Written;
 use crate::{
     Resource, Status,
     admission::{Admission, AdmitAll},
-    cache::{Cache, Feed, Fields, Limits},
+    cache::{Cache, CacheError, Feed, Limits},
     transform::{Plain, Transformer},
 };
 
@@ -88,7 +88,7 @@ pub struct Registry {
     config: Config,
     /// Rows come and go one at a time.
     changing: tokio::sync::Mutex<()>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Registry {
@@ -99,20 +99,30 @@ impl Registry {
         config: Config,
     ) -> Result<Arc<Self>, RowError> {
         let feed = Arc::new(Feed::new(store.clone(), config.limits).await?);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(follow_store(feed.clone()));
-        let registry = Self {
+        let mut registry = Self {
             store,
             feed,
             table: ArcSwap::from_pointee(Table::new(rows)),
             admission: RwLock::new(Arc::new(AdmitAll)),
             config,
             changing: tokio::sync::Mutex::default(),
-            _tasks: tasks,
+            tasks: JoinSet::new(),
         };
         let table = registry.table();
         for row in table.rows() {
-            registry.load(&table, row).await?;
+            let fields = fields::kept(&table, row)?;
+            registry
+                .feed
+                .register(row.prefix.clone(), fields, registry.transformer(&row.prefix));
+        }
+        registry.feed.load_all().await?;
+        // Only now: nothing that happened after the start may be passed before all caches are there to take it.
+        registry.tasks.spawn(follow_store(registry.feed.clone()));
+        if let Some(cache) = registry.caches().first() {
+            cache.catch_up().await.map_err(|error| match error {
+                CacheError::Store(error) => error,
+                other => bosun_store::Error::Unavailable(other.to_string()),
+            })?;
         }
         Ok(Arc::new(registry))
     }
@@ -174,8 +184,7 @@ impl Registry {
     }
 
     async fn load(&self, table: &Table, row: &Resource) -> Result<(), RowError> {
-        let paths = fields::paths(table.versions(&row.prefix))?;
-        let fields = Fields::new(paths.iter().map(|path| &**path));
+        let fields = fields::kept(table, row)?;
         let transformer = self.transformer(&row.prefix);
         self.feed.add(row.prefix.clone(), fields, transformer).await?;
         Ok(())

@@ -22,7 +22,7 @@ use bosun_apiserver::{
     server,
 };
 use bosun_pki::{Keeper, kubeconfig::Kubeconfig, names::Reached, tls::AnyClient};
-use bosun_store::{Embedded, Store, embedded};
+use bosun_store::{Embedded, Etcd, Store, embedded, etcd};
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::{
@@ -217,7 +217,10 @@ async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
             let store = Embedded::open(embedded::Options::new(&dir)).await;
             Ok(store.with_context(|| format!("opening the store in {}", dir.display()))?)
         }
-        Datastore::Etcd(_) => bail!("the etcd datastore is not wired yet: use --datastore embedded"),
+        Datastore::Etcd(urls) => {
+            let store = Etcd::open(etcd::Options::new(urls.clone())).await;
+            Ok(store.with_context(|| format!("reaching etcd at {}", urls.join(", ")))?)
+        }
     }
 }
 

@@ -154,6 +154,10 @@ impl Strategy for Plain {
         Ok(Vec::new())
     }
 
+    fn is_plain(&self) -> bool {
+        true
+    }
+
     fn has_generation(&self) -> bool {
         self.generation
     }

@@ -38,6 +38,11 @@ pub trait Strategy: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Whether what the schema itself finds wrong is all there is to find: nothing particular is checked here.
+    fn is_plain(&self) -> bool {
+        false
+    }
+
     /// Whether `metadata.generation` counts this kind's changes.
     fn has_generation(&self) -> bool {
         true

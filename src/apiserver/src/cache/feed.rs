@@ -11,8 +11,10 @@ use crate::transform::Transformer;
 
 /// What all objects' keys begin with.
 pub const ROOT: &str = "/registry/";
-/// How many objects are read at once while a cache is loaded.
-const PAGE: usize = 1000;
+/// How many objects are read at once while caches are loaded.
+const PAGE: usize = 5000;
+/// How far back the caches begin, in revisions: the store reads a state of the past at the cost of what changed since.
+const LOOK_BACK: u64 = 5000;
 /// How long to wait before the store is asked again after it failed.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -25,13 +27,20 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// One that has come as far as the store is now; [`Feed::run`] goes on from there.
+    /// One that begins a little in the past, as far as the store still knows it, so that watches that a restart of the
+    /// server has cut can go on where they ended. [`Feed::run`] catches up.
     pub async fn new(store: Arc<dyn Store>, limits: Limits) -> Result<Self, Error> {
-        let revision = store.revision().await?;
+        let latest = store.revision().await?;
+        let wanted = Revision(latest.0.saturating_sub(LOOK_BACK).max(1)).min(latest);
+        let start = match store.range(KeyRange::prefix(ROOT), 1, Some(wanted)).await {
+            Ok(_) => wanted,
+            Err(Error::Compacted { oldest, .. }) => oldest.min(latest),
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             store,
             caches: RwLock::default(),
-            reached: watch::Sender::new(revision),
+            reached: watch::Sender::new(start),
             limits,
         })
     }
@@ -51,6 +60,22 @@ impl Feed {
         self.caches.read().values().cloned().collect()
     }
 
+    /// Makes the cache of a prefix, to be loaded; the one there is, if there is one.
+    pub fn register(&self, prefix: Arc<str>, fields: Fields, transformer: Arc<dyn Transformer>) -> Arc<Cache> {
+        let mut caches = self.caches.write();
+        let make = || {
+            Arc::new(Cache::new(
+                prefix.clone(),
+                fields,
+                transformer,
+                self.store.clone(),
+                self.reached.subscribe(),
+                self.limits,
+            ))
+        };
+        caches.entry(prefix.clone()).or_insert_with(make).clone()
+    }
+
     /// Makes the cache of a prefix, loaded; the one there is, if there is one.
     pub async fn add(
         &self,
@@ -61,22 +86,27 @@ impl Feed {
         if let Some(cache) = self.cache(&prefix) {
             return Ok(cache);
         }
-        let cache = Arc::new(Cache::new(
-            prefix.clone(),
-            fields,
-            transformer,
-            self.store.clone(),
-            self.reached.subscribe(),
-            self.limits,
-        ));
         // From here on it keeps what comes.
-        self.caches.write().insert(prefix.clone(), cache.clone());
-        match self.load(&cache).await {
+        let cache = self.register(prefix.clone(), fields, transformer);
+        match self
+            .load(KeyRange::prefix(prefix.to_string()), std::slice::from_ref(&cache), None)
+            .await
+        {
             Ok(()) => Ok(cache),
             Err(error) => {
                 self.caches.write().remove(&prefix);
                 Err(error)
             }
+        }
+    }
+
+    /// Loads all caches as of where the feed begins; to be called before [`Feed::run`].
+    pub async fn load_all(&self) -> Result<(), Error> {
+        let start = self.reached();
+        match self.load(KeyRange::prefix(ROOT), &self.caches(), Some(start)).await {
+            // Compacted while we looked.
+            Err(Error::Compacted { .. }) => self.load(KeyRange::prefix(ROOT), &self.caches(), None).await,
+            other => other,
         }
     }
 
@@ -87,22 +117,33 @@ impl Feed {
         }
     }
 
-    async fn load(&self, cache: &Cache) -> Result<(), Error> {
-        let mut range = KeyRange::prefix(cache.prefix().to_string());
-        let mut kvs = Vec::new();
-        let mut at = None;
+    /// Reads `range` as of `at`, or of now, into `caches`, which are sorted.
+    async fn load(&self, mut range: KeyRange, caches: &[Arc<Cache>], mut at: Option<Revision>) -> Result<(), Error> {
+        let mut caches = caches.iter().peekable();
+        let mut own = Vec::new();
         loop {
             let page = self.store.range(range.clone(), PAGE, at).await?;
-            let revision = at.unwrap_or(page.revision);
-            at = Some(revision);
-            let next = page.kvs.last().map(|last| [&last.key[..], &[0]].concat());
-            kvs.extend(page.kvs);
-            match next {
-                Some(next) if page.more => range.start = next.into(),
-                _ => {
-                    cache.load(kvs, revision);
-                    return Ok(());
+            let revision = *at.get_or_insert(page.revision);
+            if let Some(last) = page.kvs.last() {
+                range.start = [&last.key[..], &[0]].concat().into();
+            }
+            for kv in page.kvs {
+                // All caches before this key have theirs.
+                while let Some(cache) = caches.next_if(|cache| is_past(cache, &kv.key)) {
+                    cache.load(std::mem::take(&mut own), revision);
                 }
+                if caches
+                    .peek()
+                    .is_some_and(|cache| kv.key.starts_with(cache.prefix().as_bytes()))
+                {
+                    own.push(kv);
+                }
+            }
+            if !page.more {
+                for cache in caches {
+                    cache.load(std::mem::take(&mut own), revision);
+                }
+                return Ok(());
             }
         }
     }
@@ -150,9 +191,7 @@ impl Feed {
         for cache in &caches {
             cache.unload();
         }
-        for cache in &caches {
-            self.load(cache).await?;
-        }
+        self.load(KeyRange::prefix(ROOT), &caches, None).await?;
         self.reach(revision);
         Ok(())
     }
@@ -188,6 +227,12 @@ impl Feed {
             .next_back()?;
         key.starts_with(&**prefix).then(|| cache.clone())
     }
+}
+
+/// Whether `key` comes after all keys of the cache.
+fn is_past(cache: &Cache, key: &[u8]) -> bool {
+    let prefix = cache.prefix().as_bytes();
+    key > prefix && !key.starts_with(prefix)
 }
 
 fn key(event: &Event) -> &[u8] {

@@ -34,34 +34,43 @@ fn described(table: &Table) -> OpenApi<'_> {
     OpenApi::new(bosun_schema::resources().iter().filter(served), custom)
 }
 
-/// `/openapi/v2`
+/// `/openapi/v2`, in JSON or in the protobuf that client libraries prefer.
 pub(super) async fn v2(shared: &Shared, exchange: &Exchange<'_>) -> Result<Response<Body>, Status> {
-    json_wanted(exchange)?;
+    let media_type = wanted(exchange, &[JSON, PROTOBUF, PROTOBUF_AT])?;
     let table = shared.registry.table();
-    let etag = format!("\"{}\"", described(&table).hash(""));
-    let unknown = Document {
+    // Another form is another text.
+    let form = if media_type == JSON { "" } else { "-protobuf" };
+    let etag = format!("\"{}{form}\"", described(&table).hash(""));
+    let headers = &exchange.parts.headers;
+    let unsent = Document {
         body: Bytes::new(),
         etag: etag.clone(),
     };
-    let headers = &exchange.parts.headers;
-    let known = tagged(&unknown, "application/json", headers);
+    let known = tagged(&unsent, media_type, headers);
     if known.status() == StatusCode::NOT_MODIFIED {
         return Ok(known);
     }
-    let body = rendered(move || Some(described(&table).v2())).await?;
-    Ok(tagged(&Document { body, etag }, "application/json", headers))
+    let body = rendered(move || {
+        let described = described(&table);
+        Some(if media_type == JSON {
+            described.v2()
+        } else {
+            described.v2_protobuf()
+        })
+    });
+    Ok(tagged(&Document { body: body.await?, etag }, media_type, headers))
 }
 
 /// `/openapi/v3`
 pub(super) fn v3_index(shared: &Shared) -> Response<Body> {
     let index = described(&shared.registry.table()).index();
-    with(StatusCode::OK, "application/json", index)
+    with(StatusCode::OK, JSON, index)
 }
 
 /// `/openapi/v3/<name>`: a client that names the document's hash may keep it for good, and one that names another is sent
 /// to the present one.
 pub(super) async fn v3(shared: &Shared, exchange: &Exchange<'_>, name: &str) -> Result<Response<Body>, Status> {
-    json_wanted(exchange)?;
+    wanted(exchange, &[JSON])?;
     let table = shared.registry.table();
     let described_now = described(&table);
     if !described_now.documents().iter().any(|one| one == name) {
@@ -84,7 +93,7 @@ pub(super) async fn v3(shared: &Shared, exchange: &Exchange<'_>, name: &str) -> 
         body,
         etag: format!("\"{hash}\""),
     };
-    let mut response = tagged(&document, "application/json", &exchange.parts.headers);
+    let mut response = tagged(&document, JSON, &exchange.parts.headers);
     if asked.is_some() {
         let year = HeaderValue::from_static("public, max-age=31536000, immutable");
         response.headers_mut().insert(header::CACHE_CONTROL, year);
@@ -98,18 +107,22 @@ async fn rendered(make: impl FnOnce() -> Option<Vec<u8>> + Send + 'static) -> Re
     made.map(Bytes::from).ok_or_else(unknown)
 }
 
-/// 406, unless JSON will do.
-fn json_wanted(exchange: &Exchange<'_>) -> Result<(), Status> {
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// As client-go writes it.
+const PROTOBUF_AT: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// The form that is wanted most among those there are; else 406.
+fn wanted(exchange: &Exchange<'_>, forms: &[&'static str]) -> Result<&'static str, Status> {
     let accept = exchange.parts.headers.get(header::ACCEPT);
     let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or("*/*");
-    if negotiate::ranges(accept)
+    let found = negotiate::ranges(accept)
         .iter()
-        .any(|range| range.takes("application/json"))
-    {
-        return Ok(());
-    }
-    Err(Status::new(
-        Reason::NotAcceptable,
-        "only the following media types are accepted: application/json",
-    ))
+        .find_map(|range| forms.iter().copied().find(|form| range.takes(form)));
+    found.ok_or_else(|| {
+        Status::new(
+            Reason::NotAcceptable,
+            format!("only the following media types are accepted: {}", forms.join(", ")),
+        )
+    })
 }

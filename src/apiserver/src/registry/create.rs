@@ -162,6 +162,7 @@ impl Registry {
         metadata::prepare_create(row, &mut object, request.now);
         let outcome = row.strategy.create(&mut object, &context(request));
         let mut errors = metadata::validate(row, &object);
+        errors.extend(shape::faults(row, &object));
         match outcome {
             Ok(more) => warnings.extend(more),
             Err(more) => errors.extend(more),
@@ -174,7 +175,7 @@ impl Registry {
                 .await?;
         }
         if !new.tracked {
-            track(place, options, None, &mut object);
+            track(self, place, options, None, &mut object);
         }
         let name = metadata::text(&object, "name").to_owned();
         attributes.name = &name;

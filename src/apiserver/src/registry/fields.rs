@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::RowError;
+use super::{RowError, Table};
 use crate::{
     Resource, Status,
-    cache::{Cache, Selection, watchers::FieldRef},
+    cache::{Cache, Fields, Selection, watchers::FieldRef},
     options::ListOptions,
     resource::Selectable,
 };
@@ -124,10 +124,10 @@ fn reference(row: &Resource, cache: &Cache, label: &str) -> Result<FieldRef, Str
     })
 }
 
-/// The paths that the cache of a prefix must keep, from all its versions.
-pub(super) fn paths<'a>(rows: impl IntoIterator<Item = &'a Arc<Resource>>) -> Result<Vec<Arc<str>>, RowError> {
+/// What the cache of a row's prefix must keep, for all versions.
+pub(super) fn kept(table: &Table, row: &Resource) -> Result<Fields, RowError> {
     let mut paths: Vec<Arc<str>> = Vec::new();
-    for field in rows.into_iter().flat_map(|row| &row.selectable) {
+    for field in table.versions(&row.prefix).flat_map(|row| &row.selectable) {
         if field.path.split('.').any(str::is_empty) {
             return Err(RowError::Path(field.path.to_string()));
         }
@@ -135,5 +135,5 @@ pub(super) fn paths<'a>(rows: impl IntoIterator<Item = &'a Arc<Resource>>) -> Re
             paths.push(field.path.clone());
         }
     }
-    Ok(paths)
+    Ok(Fields::new(paths.iter().map(|path| &**path)))
 }

@@ -16,20 +16,23 @@ pub(super) fn create_on_update(row: &Resource) -> bool {
 
 /// Whether an update without a resource version replaces whatever there is.
 pub(super) fn unconditional_update(row: &Resource) -> bool {
-    match &*row.group {
-        ""
-        | "apps"
-        | "batch"
-        | "autoscaling"
-        | "rbac.authorization.k8s.io"
-        | "storage.k8s.io"
-        | "certificates.k8s.io"
-        | "scheduling.k8s.io"
-        | "events.k8s.io"
-        | "discovery.k8s.io"
-        | "networking.k8s.io" => true,
-        // Also all custom resources.
-        _ => false,
+    match (&*row.group, &*row.plural) {
+        ("storage.k8s.io", plural) => matches!(plural, "storageclasses" | "volumeattributesclasses"),
+        ("certificates.k8s.io", plural) => plural == "certificatesigningrequests",
+        (group, _) => matches!(
+            group,
+            // All others, and all custom resources, need one.
+            "" | "apps"
+                | "autoscaling"
+                | "batch"
+                | "discovery.k8s.io"
+                | "events.k8s.io"
+                | "flowcontrol.apiserver.k8s.io"
+                | "networking.k8s.io"
+                | "rbac.authorization.k8s.io"
+                | "resource.k8s.io"
+                | "scheduling.k8s.io"
+        ),
     }
 }
 

@@ -1,6 +1,13 @@
 //! Objects as their types want them: what is decoded from a request, before anything is decided.
 
-use bosun_schema::check::{check, strict_error};
+use std::sync::Arc;
+
+use bosun_api::field::{FieldError, Problem};
+use bosun_schema::{
+    Types,
+    check::{check, strict_error},
+    validate,
+};
 use serde_json::Value;
 
 use crate::{
@@ -33,6 +40,24 @@ pub(super) fn fit(
     }
     row.strategy.default(object);
     Ok(mistakes)
+}
+
+/// What the schema finds wrong with an object of a kind that has no validation of its own.
+pub(super) fn faults(row: &Resource, object: &Value) -> Vec<FieldError> {
+    if !row.strategy.is_plain() || !Arc::ptr_eq(&row.types, Types::builtin()) {
+        return Vec::new();
+    }
+    let faults = validate::validate(row.ty, object).into_iter();
+    let error = |fault: validate::Fault| FieldError {
+        field: fault.path,
+        problem: match fault.problem {
+            validate::Problem::Required => Problem::Required(String::new()),
+            validate::Problem::Unsupported { value, supported } => {
+                Problem::Unsupported(value.into(), supported.to_vec())
+            }
+        },
+    };
+    faults.map(error).collect()
 }
 
 fn expect_kind(row: &Resource, object: &mut Value) -> Result<(), Status> {

@@ -180,6 +180,115 @@ async fn what_was_stored_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_watch_goes_on_after_a_restart_where_it_ended() {
+    let world = World::new().await;
+    let (_, list) = world
+        .list("v1/configmaps", "default", &ListOptions::default())
+        .await
+        .unwrap();
+    for name in ["a", "b"] {
+        world
+            .create("v1/configmaps", "default", config_map(name, "1"))
+            .await
+            .unwrap();
+    }
+    world
+        .delete("v1/configmaps", "default", "a", &DeleteOptions::default())
+        .await
+        .unwrap();
+    let again = Registry::open(world.store.clone(), builtin::rows(), Config::default())
+        .await
+        .unwrap();
+    let options = ListOptions {
+        resource_version: list.revision.to_string(),
+        ..ListOptions::default()
+    };
+    let request = world.request("watch", "v1/configmaps", "default", "");
+    let mut watch = again.watch(&request, &options).await.unwrap().watch;
+    for expected in ["ADDED a", "ADDED b", "DELETED a"] {
+        assert_eq!(told(&mut watch).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_kind_that_comes_at_run_time_is_served_and_goes() {
+    struct Free;
+    impl bosun_kinds::Strategy for Free {}
+
+    let world = World::new().await;
+    let custom = |plural: &str, group: &str| {
+        let table = world.registry.table();
+        let like = table.get("", "v1", "configmaps").unwrap();
+        Arc::new(crate::Resource {
+            group: group.into(),
+            version: "v1".into(),
+            kind: "Thing".into(),
+            list_kind: "ThingList".into(),
+            plural: plural.into(),
+            singular: "thing".into(),
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            scope: like.scope,
+            verbs: like.verbs.clone(),
+            subresources: Vec::new(),
+            types: like.types.clone(),
+            ty: like.ty,
+            strategy: Arc::new(Free),
+            selectable: vec![crate::Selectable {
+                label: "data.color".into(),
+                path: "data.color".into(),
+                otherwise: "",
+            }],
+            prefix: builtin::prefix(group, plural),
+            storage: true,
+            stored_api_version: format!("{group}/v1").into(),
+        })
+    };
+    world.registry.add([custom("things", "example.com")]).await.unwrap();
+    let red =
+        json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}, "data": {"color": "red"}});
+    world.create("example.com/v1/things", "default", red).await.unwrap();
+    let selected = |color: &str| ListOptions {
+        fields: crate::selector::FieldSelector::parse(&format!("data.color={color}")).unwrap(),
+        ..ListOptions::default()
+    };
+    assert_eq!(
+        world
+            .list("example.com/v1/things", "", &selected("red"))
+            .await
+            .unwrap()
+            .0,
+        ["x"]
+    );
+    assert!(
+        world
+            .list("example.com/v1/things", "", &selected("blue"))
+            .await
+            .unwrap()
+            .0
+            .is_empty()
+    );
+    let mut watch = world
+        .watch("example.com/v1/things", "", &ListOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(told(&mut watch).await, "ADDED x");
+    world.registry.remove("example.com", "things").await;
+    assert_eq!(told(&mut watch).await, "END");
+    assert!(world.registry.table().get("example.com", "v1", "things").is_none());
+    // What was stored is there when it comes back.
+    world.registry.add([custom("things", "example.com")]).await.unwrap();
+    assert_eq!(
+        world
+            .list("example.com/v1/things", "", &selected("red"))
+            .await
+            .unwrap()
+            .0,
+        ["x"]
+    );
+}
+
+#[tokio::test]
 async fn two_servers_on_one_store_agree() {
     let world = World::new().await;
     let other = Registry::open(world.store.clone(), builtin::rows(), Config::default())

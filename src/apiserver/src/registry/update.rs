@@ -12,7 +12,10 @@ use super::{
     Registry,
     create::New,
     metadata, namespace, rules, services, shape, subresource,
-    write::{self, Current, Look, Place, Written, answer, answer_dry, commit, context, invalid, model, track, writer},
+    write::{
+        self, Current, Look, Place, Versions, Written, answer, answer_dry, commit, context, invalid, model, track,
+        writer,
+    },
 };
 use crate::{
     Reason, Request, Status,
@@ -249,6 +252,9 @@ impl Registry {
         let outcome = row.strategy.update(&mut object, old, &context(request));
         metadata::prepare_update(&mut object, old);
         let mut errors = metadata::validate_update(&object, old);
+        if request.subresource.is_empty() {
+            errors.extend(shape::faults(row, &object));
+        }
         match outcome {
             Ok(more) => warnings.extend(more),
             Err(more) => errors.extend(more),
@@ -262,7 +268,7 @@ impl Registry {
         }
         metadata::raise_generation(row, &mut object, old);
         if !tracked {
-            track(place, options, Some(old), &mut object);
+            track(self, place, options, Some(old), &mut object);
         }
         attributes.object = object;
         admission.validate(&mut attributes).await?;
@@ -289,7 +295,6 @@ impl Registry {
     }
 
     /// The object with its managed fields once `config` is applied.
-    #[allow(clippy::unused_self, reason = "versions of the kind will be looked up")]
     fn applied(
         &self,
         place: &Place<'_>,
@@ -298,7 +303,8 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         let api_version = place.row.api_version();
-        let (model, writer) = (model(place, &api_version), writer(place, options));
+        let versions = Versions::of(self, place.row);
+        let (model, writer) = (model(place, &api_version, &versions), writer(place, options));
         apply::apply(&model, &writer, live, config, options.force).map_err(|error| match &error {
             ApplyError::Conflicts(conflicts) => {
                 let mut status = Status::new(Reason::Conflict, error.to_string());

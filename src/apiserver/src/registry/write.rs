@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bosun_api::field::FieldError;
 use bosun_kinds::Context;
-use bosun_schema::managed::{self, Model, Writer};
+use bosun_schema::{
+    TypeId, Types,
+    managed::{self, Model, Writer},
+};
 use bosun_store::{Compare, Op, Revision, Txn};
 use bytes::Bytes;
 use serde_json::Value;
@@ -176,17 +179,57 @@ pub(super) fn answer_dry(object: &Value, revision: Option<Revision>) -> Bytes {
 }
 
 /// Notes who owns the fields of `object`.
-pub(super) fn track(place: &Place<'_>, options: &WriteOptions, old: Option<&Value>, object: &mut Value) {
-    let api_version = place.row.api_version();
-    managed::update(&model(place, &api_version), &writer(place, options), old, object);
+pub(super) fn track(
+    registry: &Registry,
+    place: &Place<'_>,
+    options: &WriteOptions,
+    old: Option<&Value>,
+    object: &mut Value,
+) {
+    let (api_version, versions) = (place.row.api_version(), Versions::of(registry, place.row));
+    managed::update(
+        &model(place, &api_version, &versions),
+        &writer(place, options),
+        old,
+        object,
+    );
 }
 
-pub(super) fn model<'a>(place: &'a Place<'_>, api_version: &'a str) -> Model<'a> {
+/// The versions that an object has.
+pub(super) struct Versions<'a> {
+    row: &'a Resource,
+    all: Vec<Arc<Resource>>,
+}
+
+impl<'a> Versions<'a> {
+    pub(super) fn of(registry: &Registry, row: &'a Resource) -> Self {
+        let all = registry.table().versions(&row.prefix).cloned().collect();
+        Self { row, all }
+    }
+
+    fn named(&self, api_version: &str) -> Option<&Resource> {
+        let row = self.all.iter().find(|row| row.api_version() == api_version)?;
+        Some(row)
+    }
+}
+
+impl managed::Versions for Versions<'_> {
+    fn model(&self, api_version: &str) -> Option<(&Types, TypeId)> {
+        self.named(api_version).map(|row| (&*row.types, row.ty))
+    }
+
+    fn convert(&self, object: &Value, to: &str) -> Option<Value> {
+        let stored = convert::to_stored(self.row, object).into_owned();
+        Some(convert::from_stored(self.named(to)?, stored))
+    }
+}
+
+pub(super) fn model<'a>(place: &'a Place<'_>, api_version: &'a str, versions: &'a Versions<'_>) -> Model<'a> {
     Model {
         types: &place.row.types,
         ty: place.row.ty,
         api_version,
-        versions: None,
+        versions: (versions.all.len() > 1).then_some(versions),
         reset: managed::reset_fields(&place.request.subresource),
     }
 }

@@ -390,6 +390,21 @@ async fn the_status_is_written_through_its_own_door() {
 }
 
 #[tokio::test]
+async fn what_the_schema_requires_is_required_of_kinds_without_particulars() {
+    let world = World::new().await;
+    let wrong = json!({"metadata": {"name": "x"}, "spec": {"parentRef": {}}});
+    let status = world
+        .create("networking.k8s.io/v1/ipaddresses", "", wrong)
+        .await
+        .unwrap_err();
+    assert_eq!(status.reason, Reason::Invalid);
+    assert!(
+        status.message.contains("spec.parentRef.name: Required value"),
+        "{status}"
+    );
+}
+
+#[tokio::test]
 async fn a_lease_is_created_by_an_update() {
     let world = World::new().await;
     let lease = json!({
