@@ -113,7 +113,7 @@ impl Registry {
             let fields = fields::kept(&table, row)?;
             registry
                 .feed
-                .register(row.prefix.clone(), fields, registry.transformer(&row.prefix));
+                .register(&row.prefix, fields, registry.transformer(&row.prefix));
         }
         registry.feed.load_all().await?;
         // Only now: nothing that happened after the start may be passed before all caches are there to take it.
