@@ -15,13 +15,14 @@
 //! are still to come (etcd issue 15220). Since the feed sees everything, it is known here: a reading of etcd's revision,
 //! and a marker that is put if others' keys are what made that revision.
 
+mod core;
+mod events;
 mod failure;
 mod feed;
 mod keys;
 mod lease;
 
 use std::{
-    future::Future,
     io::Write as _,
     path::Path,
     sync::Arc,
@@ -30,16 +31,17 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use etcd_client::{
-    Certificate, Client, CompareOp, ConnectOptions, GetOptions, Identity, KvClient, PutOptions, TlsOptions, TxnOp,
-    WatchOptions, WatchStream,
-};
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use parking_lot::Mutex;
 use tokio::{sync::watch, time};
 
-use self::{failure::Failure, keys::Keys, lease::Leases};
+use self::{
+    core::{Core, Deadline, revision},
+    keys::Keys,
+    lease::Leases,
+};
 use crate::{
-    Compare, Error, Health, KeyRange, KeyValue, Op, Range, Result, Revision, Store, Txn, Watch, WatchBatch,
+    Error, Health, KeyRange, KeyValue, Op, Range, Result, Revision, Store, Txn, Watch,
     hub::{self, Hub},
     new_file::NewFile,
     task::{self, Task},
@@ -47,10 +49,6 @@ use crate::{
 
 /// Keys in one answer of etcd to a range read.
 const PAGE: usize = 500;
-/// The longest answer of etcd that is taken, in bytes: a page of the largest values.
-const LONGEST: usize = 1 << 30;
-/// After a failure of the feed or the compaction.
-const RETRY: Duration = Duration::from_secs(1);
 /// How long a revision may be on its way to the feed before it is taken for someone else's.
 const ON_ITS_WAY: Duration = Duration::from_millis(50);
 
@@ -121,42 +119,6 @@ impl std::fmt::Debug for Etcd {
     }
 }
 
-struct Core {
-    options: Options,
-    keys: Keys,
-    client: Client,
-    leases: Leases,
-    hub: Arc<Hub>,
-    /// How far the feed is; `None` while it is down.
-    fed: watch::Sender<Option<Revision>>,
-    vitals: Mutex<Vitals>,
-}
-
-#[derive(Debug, Default)]
-struct Vitals {
-    committed: Option<Instant>,
-    trouble: Option<Error>,
-}
-
-/// By when a call is given up.
-#[derive(Clone, Copy, Debug)]
-struct Deadline(time::Instant);
-
-impl Deadline {
-    async fn call<T>(
-        self,
-        doing: &str,
-        call: impl Future<Output = std::result::Result<T, etcd_client::Error>>,
-    ) -> std::result::Result<T, Failure> {
-        match time::timeout_at(self.0, call).await {
-            Ok(answer) => answer.map_err(|error| failure::translate(doing, &error)),
-            Err(_) => Err(Failure::Known(Error::Unavailable(format!(
-                "{doing}: no answer in time"
-            )))),
-        }
-    }
-}
-
 impl Etcd {
     /// Connects; fails if etcd can't be reached or does not let us write.
     pub async fn open(options: Options) -> Result<Arc<Self>> {
@@ -214,293 +176,6 @@ impl Tls {
             options = options.domain_name(name);
         }
         options
-    }
-}
-
-fn revision(header: Option<&etcd_client::ResponseHeader>) -> Revision {
-    Revision(header.map_or(0, |header| header.revision() as u64))
-}
-
-impl Core {
-    fn deadline(&self) -> Deadline {
-        Deadline(time::Instant::now() + self.options.deadline)
-    }
-
-    fn kv(&self) -> KvClient {
-        self.client.kv_client().max_decoding_message_size(LONGEST)
-    }
-
-    /// The latest revision of etcd: of a quorum, so that nothing acknowledged before is missing.
-    async fn latest(&self) -> Result<Revision> {
-        let doing = "reading etcd's revision";
-        let mut kv = self.kv();
-        let options = GetOptions::new().with_count_only();
-        let read = self.deadline().call(doing, kv.get(self.keys.marker(), Some(options)));
-        let read = read.await.map_err(|failure| failure.plain(doing))?;
-        Ok(revision(read.header()))
-    }
-
-    /// Puts the marker, at the returned revision.
-    async fn mark(&self) -> Result<Revision> {
-        let doing = "marking a revision in etcd";
-        let mut kv = self.kv();
-        let put = self.deadline().call(doing, kv.put(self.keys.marker(), "", None));
-        let put = put.await.map_err(|failure| failure.plain(doing))?;
-        Ok(revision(put.header()))
-    }
-
-    /// Watches everything from `start` on.
-    async fn stream(&self, start: Revision) -> Result<WatchStream> {
-        let doing = "beginning a watch in etcd";
-        let (first, end) = self.keys.all();
-        let options = WatchOptions::new().with_range(end).with_start_revision(start.0 as i64);
-        let mut client = self.client.watch_client().max_decoding_message_size(LONGEST);
-        let deadline = self.deadline();
-        let stream = deadline.call(doing, client.watch(first, Some(options))).await;
-        stream.map_err(|failure| failure.plain(doing))
-    }
-
-    /// A revision, and everything after it.
-    async fn feed_start(&self) -> Result<(Revision, WatchStream)> {
-        let start = self.mark().await?;
-        let stream = self.stream(Revision(start.0 + 1)).await?;
-        let why = Error::Unavailable("the watch of etcd began anew".to_owned());
-        self.hub.reset(start, &why);
-        self.fed.send_replace(Some(start));
-        Ok((start, stream))
-    }
-
-    async fn feed(self: Arc<Self>, mut start: Revision, mut stream: WatchStream) {
-        loop {
-            let error = self.follow(start, &mut stream).await;
-            tracing::warn!(%error, "the watch of etcd has ended");
-            self.fed.send_replace(None);
-            self.hub.reset(self.hub.published(), &error);
-            self.trouble(&error);
-            (start, stream) = loop {
-                time::sleep(RETRY).await;
-                match self.feed_start().await {
-                    Ok(begun) => break begun,
-                    Err(error) => self.trouble(&error),
-                }
-            };
-            self.vitals.lock().trouble = None;
-        }
-    }
-
-    /// Hands on what etcd tells until it fails.
-    async fn follow(&self, start: Revision, stream: &mut WatchStream) -> Error {
-        let mut progress = None;
-        loop {
-            let due = async {
-                match progress {
-                    Some(due) => time::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let batch = tokio::select! {
-                message = stream.message() => feed::batch(&self.keys, start, message),
-                () = due => {
-                    self.hub.progress();
-                    progress = None;
-                    Ok(None)
-                }
-            };
-            match batch {
-                Ok(Some(batch)) => {
-                    self.hub.publish(batch.revision, batch.events);
-                    self.fed.send_replace(Some(batch.revision));
-                }
-                Ok(None) => {}
-                Err(error) => return error,
-            }
-            if progress.is_none() && self.hub.behind() {
-                progress = Some(time::Instant::now() + self.options.progress);
-            }
-        }
-    }
-
-    /// Brings a watch that begins in the past up to where the hub goes on.
-    async fn catch_up(
-        self: Arc<Self>,
-        range: KeyRange,
-        mut after: Revision,
-        mut stream: WatchStream,
-        queue: hub::Sender,
-    ) {
-        let from = after;
-        loop {
-            // Two places: for this, and for the error that may end the watch. Nobody else puts anything in.
-            let Ok(()) = queue.reserve_many(2).await.map(drop) else {
-                return;
-            };
-            if self.hub.join(&range, after, &queue, true) {
-                return;
-            }
-            let message = tokio::select! {
-                message = stream.message() => message,
-                () = queue.closed() => return,
-            };
-            match feed::batch(&self.keys, from, message) {
-                Ok(None) => {}
-                Ok(Some(WatchBatch { revision, mut events })) => {
-                    after = after.max(revision);
-                    events.retain(|event| event.revision() > from && range.contains(event.key()));
-                    if !events.is_empty() {
-                        let _sent = queue.try_send(Ok(WatchBatch { revision, events }));
-                    }
-                }
-                Err(error) => {
-                    let _ended = queue.try_send(Err(error));
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Has etcd forget what is older than the settings say. Every server that shares it may do so: none asks for less
-    /// than the others keep.
-    async fn compaction(self: Arc<Self>) {
-        let Some(history) = self.options.history else { return };
-        let mut before = None;
-        loop {
-            time::sleep(history).await;
-            if let Some(before) = before
-                && let Err(error) = self.compact(before).await
-            {
-                tracing::warn!(%error, "etcd's history was not compacted");
-            }
-            before = self.latest().await.ok();
-        }
-    }
-
-    async fn compact(&self, before: Revision) -> Result<()> {
-        let doing = "compacting etcd";
-        let mut kv = self.kv();
-        let compacted = self.deadline().call(doing, kv.compact(before.0 as i64, None)).await;
-        match compacted {
-            Ok(_) => {}
-            Err(Failure::Compacted) => return Ok(()),
-            Err(Failure::Future) => {
-                let latest = self.latest().await?;
-                return Err(Error::Future { asked: before, latest });
-            }
-            Err(other) => return Err(other.plain(doing)),
-        }
-        self.hub.forget(before);
-        Ok(())
-    }
-
-    /// What etcd says of a watch from its first revision: the oldest that it keeps.
-    async fn compacted(&self, asked: Revision) -> Error {
-        let begun = async {
-            let mut stream = self.stream(Revision(1)).await?;
-            let deadline = self.deadline();
-            loop {
-                let doing = "asking how far etcd is compacted";
-                let message = deadline.call(doing, stream.message()).await;
-                let message = message.map_err(|failure| failure.plain(doing))?;
-                let created = message.as_ref().is_some_and(etcd_client::WatchResponse::created);
-                feed::batch(&self.keys, asked, Ok(message))?;
-                if !created {
-                    return Ok(());
-                }
-            }
-        };
-        begun.await.err().unwrap_or(Error::Compacted { asked, oldest: asked })
-    }
-
-    fn trouble(&self, error: &Error) {
-        self.vitals.lock().trouble = Some(error.clone());
-    }
-
-    fn kv_of(&self, kv: etcd_client::KeyValue) -> Option<KeyValue> {
-        let created = Revision(kv.create_revision() as u64);
-        let modified = Revision(kv.mod_revision() as u64);
-        let (key, value) = kv.into_key_value();
-        Some(KeyValue {
-            key: self.keys.inner(key)?,
-            value: value.into(),
-            created,
-            modified,
-        })
-    }
-
-    /// One page of a range, at `at` or now.
-    async fn page(
-        &self,
-        start: Vec<u8>,
-        end: Vec<u8>,
-        limit: usize,
-        at: Option<Revision>,
-        deadline: Deadline,
-    ) -> Result<etcd_client::GetResponse> {
-        let doing = "reading from etcd";
-        let mut options = GetOptions::new().with_range(end).with_limit(limit as i64);
-        if let Some(at) = at {
-            options = options.with_revision(at.0 as i64);
-        }
-        let mut kv = self.kv();
-        match deadline.call(doing, kv.get(start, Some(options))).await {
-            Ok(page) => Ok(page),
-            Err(Failure::Compacted) => Err(self.compacted(at.unwrap_or_default()).await),
-            Err(Failure::Future) => {
-                let (asked, latest) = (at.unwrap_or_default(), self.latest().await?);
-                Err(Error::Future { asked, latest })
-            }
-            Err(other) => Err(other.plain(doing)),
-        }
-    }
-
-    async fn operations(&self, ops: &[Op], deadline: Deadline) -> std::result::Result<(Vec<TxnOp>, Vec<i64>), Failure> {
-        let mut operations = Vec::with_capacity(ops.len());
-        let mut leases = Vec::new();
-        for op in ops {
-            operations.push(match op {
-                Op::Put { key, value, ttl } => {
-                    let options = match ttl {
-                        Some(ttl) => {
-                            let lease = self.leases.take(self.client.lease_client(), *ttl, deadline).await?;
-                            leases.push(lease);
-                            Some(PutOptions::new().with_lease(lease))
-                        }
-                        None => None,
-                    };
-                    TxnOp::put(self.keys.outer(key), &**value, options)
-                }
-                Op::Delete { key } => TxnOp::delete(self.keys.outer(key), None),
-            });
-        }
-        Ok((operations, leases))
-    }
-
-    /// `Ok(None)`: a lease was gone, and nothing done.
-    async fn try_commit(&self, txn: &Txn, deadline: Deadline) -> Result<Option<Revision>> {
-        let doing = "writing to etcd";
-        let (operations, leases) = match self.operations(&txn.ops, deadline).await {
-            Ok(operations) => operations,
-            Err(failure) => return Err(failure.plain(doing)),
-        };
-        let compares: Vec<_> = txn
-            .compares
-            .iter()
-            .map(|Compare::Modified(key, revision)| {
-                etcd_client::Compare::mod_revision(self.keys.outer(key), CompareOp::Equal, revision.0 as i64)
-            })
-            .collect();
-        let request = etcd_client::Txn::new().when(compares).and_then(operations);
-        let mut kv = self.kv();
-        match deadline.call(doing, kv.txn(request)).await {
-            Ok(answer) if answer.succeeded() => Ok(Some(revision(answer.header()))),
-            Ok(_) => Err(Error::Conflict),
-            Err(Failure::LeaseGone) => {
-                for lease in leases {
-                    self.leases.forget(lease).await;
-                }
-                Ok(None)
-            }
-            Err(failure) => Err(failure.plain(doing)),
-        }
     }
 }
 

@@ -1,135 +1,128 @@
-//! Events of etcd as batches of whole revisions. etcd sends a revision in one answer unless asked for fragments, which it
-//! is not: the client does not tell where they end.
+//! The tasks that follow etcd: everything under the prefix for all watchers, and the past for those that begin there.
 
-use bytes::Bytes;
-use etcd_client::{EventType, WatchResponse};
+use std::{sync::Arc, time::Duration};
 
-use super::{failure::translate, keys::Keys};
-use crate::{Error, Event, KeyValue, Result, Revision, WatchBatch};
+use etcd_client::WatchStream;
+use tokio::time;
 
-/// What a watch that was begun at revision `asked` got; `None`: nothing new.
-pub(super) fn batch(
-    keys: &Keys,
-    asked: Revision,
-    message: std::result::Result<Option<WatchResponse>, etcd_client::Error>,
-) -> Result<Option<WatchBatch>> {
-    let doing = "watching etcd";
-    let response = match message {
-        Ok(Some(response)) => response,
-        Ok(None) => return Err(ended(asked, 0, "its connection ended")),
-        Err(error) => return Err(translate(doing, &error).plain(doing)),
-    };
-    if response.canceled() {
-        return Err(ended(asked, response.compact_revision(), response.cancel_reason()));
+use super::{core::Core, events};
+use crate::{Error, KeyRange, Result, Revision, WatchBatch, hub};
+
+/// After a failure of the feed.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl Core {
+    /// A revision, and everything after it.
+    pub(super) async fn feed_start(&self) -> Result<(Revision, WatchStream)> {
+        let start = self.mark().await?;
+        let stream = self.stream(Revision(start.0 + 1)).await?;
+        let why = Error::Unavailable("the watch of etcd began anew".to_owned());
+        self.hub.reset(start, &why);
+        self.fed.send_replace(Some(start));
+        Ok((start, stream))
     }
-    let changes = response.events().iter().filter_map(|event| {
-        let kv = event.kv()?;
-        Some(Change {
-            deleted: event.event_type() == EventType::Delete,
-            key: kv.key(),
-            value: kv.value(),
-            created: kv.create_revision(),
-            modified: kv.mod_revision(),
-        })
-    });
-    Ok(collect(keys, changes))
-}
 
-/// An event, of any key under the prefix.
-struct Change<'a> {
-    deleted: bool,
-    key: &'a [u8],
-    value: &'a [u8],
-    created: i64,
-    modified: i64,
-}
-
-/// The revision is that of the last event; the header's may be ahead of events that are still to come.
-fn collect<'a>(keys: &Keys, changes: impl Iterator<Item = Change<'a>>) -> Option<WatchBatch> {
-    let mut batch = WatchBatch {
-        revision: Revision(0),
-        events: Vec::new(),
-    };
-    for change in changes {
-        let revision = Revision(change.modified as u64);
-        batch.revision = batch.revision.max(revision);
-        // What is not the callers' still tells how far etcd is.
-        let Some(key) = keys.inner(change.key.to_vec()) else {
-            continue;
-        };
-        batch.events.push(if change.deleted {
-            Event::Delete { key, revision }
-        } else {
-            Event::Put {
-                kv: KeyValue {
-                    key,
-                    value: Bytes::copy_from_slice(change.value),
-                    created: Revision(change.created as u64),
-                    modified: revision,
-                },
-            }
-        });
-    }
-    (batch.revision > Revision(0)).then_some(batch)
-}
-
-fn ended(asked: Revision, compacted: i64, why: &str) -> Error {
-    if compacted > 0 {
-        let oldest = Revision(compacted as u64);
-        return Error::Compacted { asked, oldest };
-    }
-    Error::Unavailable(format!("etcd ended a watch: {why}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn change(key: &[u8], modified: i64) -> Change<'_> {
-        Change {
-            deleted: modified % 2 == 1,
-            key,
-            value: b"x",
-            created: 1,
-            modified,
+    pub(super) async fn feed(self: Arc<Self>, mut start: Revision, mut stream: WatchStream) {
+        loop {
+            let error = self.follow(start, &mut stream).await;
+            tracing::warn!(%error, "the watch of etcd has ended");
+            self.fed.send_replace(None);
+            self.hub.reset(self.hub.published(), &error);
+            self.trouble(&error);
+            (start, stream) = loop {
+                time::sleep(RETRY).await;
+                match self.feed_start().await {
+                    Ok(begun) => break begun,
+                    Err(error) => self.trouble(&error),
+                }
+            };
+            self.vitals.lock().trouble = None;
         }
     }
 
-    #[test]
-    fn changes_become_a_batch_up_to_the_last_of_them() {
-        let keys = Keys::new("p").unwrap();
-        let batch = collect(&keys, [change(b"p/a", 4), change(b"p/b", 5)].into_iter()).unwrap();
-        let put = KeyValue {
-            key: Bytes::from_static(b"/a"),
-            value: Bytes::from_static(b"x"),
-            created: Revision(1),
-            modified: Revision(4),
-        };
-        let delete = Event::Delete {
-            key: Bytes::from_static(b"/b"),
-            revision: Revision(5),
-        };
-        assert_eq!(batch.revision, Revision(5));
-        assert_eq!(batch.events, [Event::Put { kv: put }, delete]);
-        assert_eq!(collect(&keys, std::iter::empty()), None);
+    /// Hands on what etcd tells until it fails.
+    pub(super) async fn follow(&self, start: Revision, stream: &mut WatchStream) -> Error {
+        let mut progress = None;
+        loop {
+            let due = async {
+                match progress {
+                    Some(due) => time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let batch = tokio::select! {
+                message = stream.message() => events::batch(&self.keys, start, message),
+                () = due => {
+                    self.hub.progress();
+                    progress = None;
+                    Ok(None)
+                }
+            };
+            match batch {
+                Ok(Some(batch)) => {
+                    self.hub.publish(batch.revision, batch.events);
+                    self.fed.send_replace(Some(batch.revision));
+                }
+                Ok(None) => {}
+                Err(error) => return error,
+            }
+            if progress.is_none() && self.hub.behind() {
+                progress = Some(time::Instant::now() + self.options.progress);
+            }
+        }
     }
 
-    #[test]
-    fn the_marker_tells_only_its_revision() {
-        let keys = Keys::new("p").unwrap();
-        let marker = keys.marker();
-        let batch = collect(&keys, [change(&marker, 8)].into_iter()).unwrap();
-        assert_eq!((batch.revision, batch.events), (Revision(8), vec![]));
+    /// Brings a watch that begins in the past up to where the hub goes on.
+    pub(super) async fn catch_up(
+        self: Arc<Self>,
+        range: KeyRange,
+        mut after: Revision,
+        mut stream: WatchStream,
+        queue: hub::Sender,
+    ) {
+        let from = after;
+        loop {
+            // Two places: for this, and for the error that may end the watch. Nobody else puts anything in.
+            let Ok(()) = queue.reserve_many(2).await.map(drop) else {
+                return;
+            };
+            if self.hub.join(&range, after, &queue, true) {
+                return;
+            }
+            let message = tokio::select! {
+                message = stream.message() => message,
+                () = queue.closed() => return,
+            };
+            match events::batch(&self.keys, from, message) {
+                Ok(None) => {}
+                Ok(Some(WatchBatch { revision, mut events })) => {
+                    after = after.max(revision);
+                    events.retain(|event| event.revision() > from && range.contains(event.key()));
+                    if !events.is_empty() {
+                        let _sent = queue.try_send(Ok(WatchBatch { revision, events }));
+                    }
+                }
+                Err(error) => {
+                    let _ended = queue.try_send(Err(error));
+                    return;
+                }
+            }
+        }
     }
 
-    #[test]
-    fn an_ended_watch_says_why() {
-        let compacted = Error::Compacted {
-            asked: Revision(3),
-            oldest: Revision(9),
-        };
-        assert_eq!(ended(Revision(3), 9, "compacted"), compacted);
-        let other = Error::Unavailable("etcd ended a watch: no leader".to_owned());
-        assert_eq!(ended(Revision(3), 0, "no leader"), other);
+    /// Has etcd forget what is older than the settings say. Every server that shares it may do so: none asks for less
+    /// than the others keep.
+    pub(super) async fn compaction(self: Arc<Self>) {
+        let Some(history) = self.options.history else { return };
+        let mut before = None;
+        loop {
+            time::sleep(history).await;
+            if let Some(before) = before
+                && let Err(error) = self.compact(before).await
+            {
+                tracing::warn!(%error, "etcd's history was not compacted");
+            }
+            before = self.latest().await.ok();
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use etcd_client::LeaseClient;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Deadline, failure::Failure};
+use super::{core::Deadline, failure::Failure};
 
 /// How many keys share a lease: etcd deletes all of them at once.
 const KEYS: u32 = 1000;

@@ -127,10 +127,14 @@ async fn check(dir: &Path, told: &Told, before: Revision) -> Revision {
         assert!(number_in(&a.value) >= *number, "writer {writer} was told {number}");
     }
     // What history there is, is whole.
-    let (kept, mut watch) = match store.watch(all(), Revision(0)).await {
-        Ok(watch) => (Revision(0), watch),
-        Err(Error::Compacted { oldest, .. }) => (oldest, store.watch(all(), oldest).await.unwrap()),
-        Err(error) => panic!("{error}"),
+    let mut kept = Revision(0);
+    let mut watch = loop {
+        match store.watch(all(), kept).await {
+            Ok(watch) => break watch,
+            // It goes on being given up.
+            Err(Error::Compacted { oldest, .. }) => kept = oldest,
+            Err(error) => panic!("{error}"),
+        }
     };
     let seen = if latest > kept {
         events(&mut watch, latest).await

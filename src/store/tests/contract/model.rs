@@ -267,7 +267,15 @@ pub(crate) async fn check(store: Arc<dyn Store>, seed: u64) {
             "a watch went back: {seen:?}"
         );
         seen.sort_by_key(|event| (event.revision(), event.key().clone()));
-        assert_eq!(seen, expected, "a watch of {:?} after {}", watched.range, watched.after);
+        let differ = seen.iter().zip(&expected).find(|(seen, expected)| seen != expected);
+        assert!(
+            differ.is_none() && seen.len() == expected.len(),
+            "a watch of {:?} after {} got {} of {} events, and here another than expected: {differ:?}",
+            watched.range,
+            watched.after,
+            seen.len(),
+            expected.len()
+        );
     }
     println!("{} calls, {} revisions", calls.len(), history.states.len() - 1);
 }
@@ -308,8 +316,10 @@ impl History {
             let (puts, deletes): (Vec<_>, Vec<_>) = answered.into_iter().partition(|(txn, _)| !deletes_only(txn));
             let mut changing = if puts.is_empty() { deletes } else { puts };
             changing.retain(|(txn, _)| holds(txn, state) && !apply(txn, state, revision).1.is_empty());
+            // The others find nothing because of the one that deletes all that they would have.
             let (txn, _) = changing
-                .first()
+                .iter()
+                .max_by_key(|(txn, _)| apply(txn, state, revision).1.len())
                 .unwrap_or_else(|| panic!("nothing made revision {revision}"));
             let (state, events) = apply(txn, state, revision);
             // Of several that could have been it, the times of all of them.
