@@ -1,9 +1,26 @@
 //! The seam between the registry and admission: what is asked before a change is stored.
+//!
+//! [`builtin`] is what is asked of every change; its plugins are the modules beside it.
+
+pub mod builtin;
+mod certificates;
+mod default_ingress_class;
+mod default_tolerations;
+mod limit_ranger;
+pub(crate) mod node_restriction;
+mod pod_security;
+pub mod priority;
+mod resource_quota;
+mod runtime_class;
+mod service_account;
+mod storage;
+mod taint_nodes;
 
 use async_trait::async_trait;
 use bosun_store::Txn;
 use serde_json::Value;
 
+pub use self::builtin::BuiltIn;
 use crate::{Request, Status};
 
 /// What is being done to the object.

@@ -1,5 +1,7 @@
 //! The Kubernetes API: one registry for built-in and custom kinds, over HTTP.
 //!
+//! - [`server`]: the listener: connections within limits. [`http`]: requests and answers.
+//! - [`auth`]: who asks, and whether they may.
 //! - [`status`]: what a request is answered when it can't be done.
 //! - [`resource`]: a row of the table of kinds.
 //! - [`request`], [`options`]: who asks for what, and how; [`selector`]: of which objects.
@@ -7,14 +9,23 @@
 //! - [`cache`]: what reads and watches are answered from.
 //! - [`admission`]: what is asked before a change is stored.
 //! - [`transform`]: what happens to objects on their way to the store: encryption.
+//! - [`discovery`]: what is served, told to clients; [`representation`]: tables and metadata of objects.
+//! - [`audit`]: who did what, by policy; [`metrics`]: what is counted.
 
 pub mod admission;
+pub mod audit;
+pub mod auth;
 pub mod cache;
+pub mod discovery;
+pub mod http;
+pub mod metrics;
 pub mod options;
 pub mod registry;
+pub mod representation;
 pub mod request;
 pub mod resource;
 pub mod selector;
+pub mod server;
 pub mod status;
 pub mod transform;
 

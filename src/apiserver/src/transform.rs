@@ -110,6 +110,22 @@ impl Transformer for AesGcm {
     }
 }
 
+/// With the cluster's keys. What was stored plain is refused.
+impl Transformer for bosun_pki::Sealer {
+    fn seal(&self, key: &[u8], plain: Vec<u8>) -> Result<Bytes, TransformError> {
+        Ok(bosun_pki::Sealer::seal(self, key, &plain).into())
+    }
+
+    fn open(&self, key: &[u8], stored: Bytes) -> Result<Bytes, TransformError> {
+        use bosun_pki::seal::SealError;
+        match bosun_pki::Sealer::open(self, key, &stored) {
+            Ok(opened) => Ok(opened.plain.into()),
+            Err(SealError::UnknownKey(name)) => Err(TransformError::UnknownKey(name)),
+            Err(SealError::NotSealed | SealError::Damaged) => Err(TransformError::Damaged),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -10,6 +10,8 @@ use bosun_node::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::server::ServerArgs;
+
 /// The Kubernetes node agent that really runs containers.
 #[derive(Debug, Parser)]
 #[command(name = "bosun", version, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -21,6 +23,7 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   bosun agent --manifest-dir /etc/bosun/manifests    run the pods of this machine
+  bosun server --no-agent                            serve the Kubernetes API to kubectl
   bosun pods -o wide                                 see them, with addresses and start times
   bosun images import web.tar                        bring an image without a registry
 
@@ -30,6 +33,8 @@ Examples:
 pub(crate) enum Command {
     /// Run this machine's pods from a directory of manifests
     Agent(Box<AgentArgs>),
+    /// Serve the Kubernetes API
+    Server(Box<ServerArgs>),
     /// Show the pods of the agent on this machine
     Pods(PodsArgs),
     /// Import and list the images that pods can use

@@ -1,7 +1,7 @@
 //! Bosun, the program: command line, logs, wiring of roles. Nothing is decided here.
 //!
 //! - [`cli`]: what can be asked for, with help that teaches.
-//! - [`agent`]: `bosun agent`, until it is told to end.
+//! - [`agent`], [`server`]: `bosun agent` and `bosun server`, until they are told to end.
 //! - [`pods`], [`images`]: questions and orders to what runs; [`client`] asks the agent.
 //! - [`logs`]: to the journal or to standard error. [`memory`]: how the allocator behaves.
 
@@ -12,6 +12,7 @@ mod images;
 mod logs;
 mod memory;
 mod pods;
+mod server;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Agent(args) => agent::run(&args),
+        Command::Server(args) => server::run(&args),
         Command::Pods(args) => once(pods::run(&args)),
         Command::Images(args) => once(images::run(&args)),
         Command::Version => {

@@ -12,3 +12,15 @@ pub(crate) fn cap_arenas() {
 /// Other allocators have no such habit.
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn cap_arenas() {}
+
+/// Gives what is free back to the system: after a start or a large piece of work, most of what it took.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "no crate wraps malloc_trim")]
+pub(crate) fn give_back() {
+    // SAFETY: malloc_trim may be called by any thread at any time; it locks the arenas one by one.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other allocators do so by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn give_back() {}

@@ -10,6 +10,7 @@
 //! - [`view`]: what `bosun pods -o json` says, pure
 //! - [`footprint`]: all that a node holds on the machine, as sets to compare before and after
 //! - [`teardown`]: takes away whatever a node left, also those of a test that was killed
+//! - [`server`]: a control plane: `bosun server` in a folder of its own, asked by `kubectl` or byte by byte
 //! - [`cgroup`], [`grpc_health`]: a container's limits; a server for gRPC probes
 //! - [`netns`], [`proc`], [`programs`]: the ground; `proc`'s parsers are pure
 //!
@@ -24,6 +25,7 @@ pub mod netns;
 pub mod node;
 pub mod proc;
 pub mod programs;
+pub mod server;
 pub mod teardown;
 pub mod view;
 
@@ -31,4 +33,5 @@ pub use eventually::{PATIENCE, eventually};
 pub use footprint::Footprint;
 pub use manifest::{Container, DEMO_IMAGE, Pod, container, pod};
 pub use node::{Node, Options};
+pub use server::Server;
 pub use view::{ContainerView, PodList, PodView};

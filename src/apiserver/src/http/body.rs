@@ -1,0 +1,253 @@
+//! Bodies: what is sent, and how what comes is read without being overwhelmed.
+
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{BoxStream, StreamExt};
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::status::{Reason, Status};
+
+/// No request's body is longer, as upstream has it.
+pub const MAX_BODY: usize = 3 << 20;
+
+/// What can go wrong while a body is sent: the connection is cut, so that nobody takes the part for the whole.
+pub type BodyError = Box<dyn Error + Send + Sync>;
+
+/// The body of an answer: bytes known beforehand, or a stream.
+pub struct Body {
+    content: Content,
+    /// Told of each chunk, dropped with the body: whoever counts or logs.
+    observer: Option<Box<dyn Observer>>,
+}
+
+enum Content {
+    Full(Bytes),
+    Stream(BoxStream<'static, Result<Bytes, BodyError>>),
+}
+
+/// Watches a body being sent; dropping it is the end, however it came.
+pub trait Observer: Send {
+    /// So many bytes more are on their way.
+    fn sent(&mut self, bytes: usize);
+}
+
+impl Body {
+    /// Nothing.
+    pub fn empty() -> Self {
+        Self::full(Bytes::new())
+    }
+
+    /// Bytes known beforehand.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self {
+            content: Content::Full(bytes.into()),
+            observer: None,
+        }
+    }
+
+    /// Chunks as they come. An error cuts the connection.
+    pub fn stream(stream: impl futures_util::Stream<Item = Result<Bytes, BodyError>> + Send + 'static) -> Self {
+        Self {
+            content: Content::Stream(stream.boxed()),
+            observer: None,
+        }
+    }
+
+    /// Pieces that are at hand. If there is but one, its length is told beforehand.
+    pub fn pieces(mut pieces: Box<dyn Iterator<Item = Bytes> + Send>) -> Self {
+        let first = pieces.next().unwrap_or_default();
+        match pieces.next() {
+            None => Self::full(first),
+            Some(second) => {
+                let all = [first, second].into_iter().chain(pieces);
+                Self::stream(futures_util::stream::iter(all.map(Ok)))
+            }
+        }
+    }
+
+    /// Has `observer` watch it being sent.
+    pub fn observed(mut self, observer: Box<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.content {
+            Content::Full(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            Content::Stream(_) => f.write_str("Body(stream)"),
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let chunk = match &mut self.content {
+            Content::Full(bytes) if bytes.is_empty() => None,
+            Content::Full(bytes) => Some(Ok(std::mem::take(bytes))),
+            Content::Stream(stream) => ready!(stream.poll_next_unpin(context)),
+        };
+        if let (Some(observer), Some(Ok(bytes))) = (&mut self.observer, &chunk) {
+            observer.sent(bytes.len());
+        }
+        Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.content, Content::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// What all bodies that are being worked on may weigh together: parsed, a body takes many times its length.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    bytes: Arc<Semaphore>,
+}
+
+/// A body's share of the [`Budget`], for as long as it is worked on.
+#[derive(Debug, Default)]
+pub struct Share(Option<OwnedSemaphorePermit>);
+
+impl Budget {
+    /// So many bytes at a time.
+    pub fn new(bytes: usize) -> Self {
+        Self {
+            bytes: Arc::new(Semaphore::new(bytes)),
+        }
+    }
+
+    fn take(&self, share: &mut Share, bytes: usize) -> Result<(), Status> {
+        let more = self.bytes.clone().try_acquire_many_owned(bytes as u32);
+        match (more, &mut share.0) {
+            (Ok(more), Some(have)) => have.merge(more),
+            (Ok(more), none) => *none = Some(more),
+            (Err(_), _) => return Err(too_many_requests()),
+        }
+        Ok(())
+    }
+}
+
+/// 429: what the client library waits and tries again for.
+pub fn too_many_requests() -> Status {
+    Status {
+        details: Some(serde_json::json!({"retryAfterSeconds": 1})),
+        ..Status::new(Reason::TooManyRequests, "too many requests, please try again later")
+    }
+}
+
+/// Reads a request's body, no more than `max` bytes of it and within the budget. The caller sets the deadline.
+pub async fn read<B>(body: B, max: usize, budget: &Budget) -> Result<(Bytes, Share), Status>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BodyError>,
+{
+    let too_large = || {
+        Status::new(
+            Reason::RequestEntityTooLarge,
+            format!("Request entity too large: limit is {max}"),
+        )
+    };
+    if body.size_hint().lower() > max as u64 {
+        return Err(too_large());
+    }
+    let mut body = std::pin::pin!(body);
+    let mut share = Share::default();
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let error = error.into();
+            Status::new(Reason::BadRequest, format!("the body could not be read: {error}"))
+        })?;
+        let Ok(chunk) = frame.into_data() else { continue };
+        if chunk.is_empty() {
+            continue;
+        }
+        if first.len() + all.len() + chunk.len() > max {
+            return Err(too_large());
+        }
+        budget.take(&mut share, chunk.len())?;
+        // Most bodies are one chunk, which needs no copy.
+        if first.is_empty() && all.is_empty() {
+            first = chunk;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&chunk);
+        }
+    }
+    let bytes = if all.is_empty() { first } else { all.freeze() };
+    Ok((bytes, share))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    fn chunks(chunks: &[&'static str]) -> impl HttpBody<Data = Bytes, Error = Infallible> {
+        let frames: Vec<_> = chunks
+            .iter()
+            .map(|chunk| Ok(Frame::data(Bytes::from_static(chunk.as_bytes()))))
+            .collect();
+        StreamBody::new(futures_util::stream::iter(frames))
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_whole_however_it_is_cut() {
+        let budget = Budget::new(100);
+        for cut in [&["abc"][..], &["a", "b", "c"], &["", "ab", "", "c"]] {
+            let (bytes, _share) = read(chunks(cut), 10, &budget).await.unwrap();
+            assert_eq!(bytes, "abc", "{cut:?}");
+        }
+        assert_eq!(budget.bytes.available_permits(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_limit_is_refused_whether_or_not_it_says_its_length() {
+        let budget = Budget::new(100);
+        let known = read(Full::new(Bytes::from_static(b"abcdef")), 5, &budget)
+            .await
+            .unwrap_err();
+        let unknown = read(chunks(&["abc", "def"]), 5, &budget).await.unwrap_err();
+        for status in [known, unknown] {
+            assert_eq!(status.reason, Reason::RequestEntityTooLarge);
+            assert_eq!(status.message, "Request entity too large: limit is 5");
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_that_weigh_too_much_together_are_told_to_come_again() {
+        let budget = Budget::new(5);
+        let (_, held) = read(chunks(&["abc"]), 10, &budget).await.unwrap();
+        let status = read(chunks(&["ab", "c"]), 10, &budget).await.unwrap_err();
+        assert_eq!(status.reason, Reason::TooManyRequests);
+        drop(held);
+        assert!(read(chunks(&["ab", "c"]), 10, &budget).await.is_ok());
+    }
+}

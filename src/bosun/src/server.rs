@@ -1,0 +1,269 @@
+//! `bosun server`: opens what the server stands on, and serves until it is told to end.
+
+mod args;
+
+use std::{
+    fs,
+    future::ready,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::{Context, bail};
+use bosun_apiserver::{
+    Registry,
+    audit::{Audit, Log, Policy, Rotation},
+    auth::{Authenticator, Authorizer, Upkeep, upkeep::write_defaults},
+    discovery,
+    http::{self, Gate, Health, Paths, Router},
+    metrics::Metrics,
+    registry::{self, builtin},
+    server,
+};
+use bosun_pki::{Keeper, kubeconfig::Kubeconfig, names::Reached, tls::AnyClient};
+use bosun_store::{Embedded, Etcd, Store, embedded, etcd};
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub(crate) use self::args::ServerArgs;
+use self::args::{Datastore, Settings};
+use crate::{logs, memory};
+
+/// Runs the server until a signal ends it.
+pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
+    let settings = args.settings()?;
+    logs::start();
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let mut end = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let ended = CancellationToken::new();
+        let serving = serve(settings, ended.clone());
+        tokio::pin!(serving);
+        tokio::select! {
+            outcome = &mut serving => return outcome,
+            _ = end.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("the server ends: what is under way may come to its end");
+        ended.cancel();
+        serving.await
+    });
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()> {
+    let started = Instant::now();
+    // Before anything is made: a port that is taken is the commonest mistake.
+    let listener = listen(&settings)?;
+    let port = listener.local_addr()?.port();
+    let address = settings.advertise_address.unwrap_or_else(|| own_address(&settings));
+    let dir = settings.data_dir.join("server");
+    fs::create_dir_all(&dir).with_context(|| {
+        format!(
+            "making {}: give another place with --data-dir, or start the server as root",
+            dir.display()
+        )
+    })?;
+
+    let keeper = Arc::new(Keeper::open(
+        &dir.join("pki"),
+        reached(&settings, address),
+        Timestamp::now(),
+    )?);
+    let store = open_store(&settings).await?;
+    let config = registry::Config {
+        transformers: [(builtin::prefix("", "secrets"), keeper.sealer.clone() as _)].into(),
+        ..registry::Config::default()
+    };
+    let registry = Registry::open(store.clone(), builtin::rows(), config)
+        .await
+        .context("reading what is stored")?;
+    registry.make_namespaces(Timestamp::now()).await?;
+
+    let metrics = Metrics::new(&discovery::git_version());
+    let audit = Audit::new(
+        audit_policy(&settings)?,
+        Log::open(&dir.join("audit/audit.log"), Rotation::default(), metrics.clone())
+            .context("opening the audit log")?,
+    );
+    let url = SocketAddr::new(address, port).to_string();
+    let issuer = format!("https://kubernetes.default.svc.{}", settings.cluster_domain);
+    let authenticator = Arc::new(Authenticator::new(keeper.clone(), registry.clone(), issuer));
+    let authorizer = Arc::new(Authorizer::default());
+    let mut upkeep = Upkeep::start(&registry, &authorizer, &keeper)?;
+    write_defaults(&registry, Timestamp::now()).await?;
+    upkeep.ready().await;
+    let paths = Paths::new(health(&registry, &end), url, authenticator.clone());
+    let router = Router::new(
+        registry.clone(),
+        Gate::new(authenticator, authorizer),
+        paths,
+        audit,
+        metrics,
+        http::Limits::default(),
+        end.clone(),
+    );
+    let tls = server::tls_config(keeper.resolver(), AnyClient::new(&keeper.authority().certificate))?;
+
+    let local = SocketAddr::new(reachable(&settings), port);
+    write_kubeconfig(&settings, &keeper, local)?;
+    memory::give_back();
+    let serving = server::serve(listener, Arc::new(tls), router, server::Limits::default(), end);
+    ready_line(&settings, local, started);
+    serving.await;
+    Ok(())
+}
+
+/// Says so to whoever started it: a person, a test, systemd.
+fn ready_line(settings: &Settings, local: SocketAddr, started: Instant) {
+    println!(
+        "ready after {:.2} s: https://{local}, kubeconfig {}",
+        started.elapsed().as_secs_f64(),
+        settings.kubeconfig.display()
+    );
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        warn!(%error, "systemd could not be told that the server is ready");
+    }
+}
+
+fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
+    let port = settings.port;
+    let wanted: &[IpAddr] = match &settings.bind {
+        Some(address) => std::slice::from_ref(address),
+        // All of both families; of IPv4 where there is no IPv6.
+        None => &[IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+    };
+    let mut failed = None;
+    for address in wanted {
+        match bind(SocketAddr::new(*address, port)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = Some((address, error)),
+        }
+    }
+    let Some((address, error)) = failed else {
+        bail!("no address to listen at")
+    };
+    let remedy = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "something listens there already; give another with --port",
+        std::io::ErrorKind::AddrNotAvailable => "this machine has no such address; give one of its own with --bind",
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 need root; give another with --port",
+        _ => "give another with --bind and --port",
+    };
+    Err(error).with_context(|| format!("listening at {} ({remedy})", SocketAddr::new(*address, port)))
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv6() {
+        TcpSocket::new_v6()?
+    } else {
+        TcpSocket::new_v4()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+/// The address of this machine that others most likely reach it at: that of the default route. Nothing is sent.
+fn own_address(settings: &Settings) -> IpAddr {
+    if let Some(bound) = settings.bind.filter(|address| !address.is_unspecified()) {
+        return bound;
+    }
+    let routed = |from: &str, to: &str| {
+        let socket = UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        let address = socket.local_addr().ok()?.ip();
+        (!address.is_unspecified() && !address.is_loopback()).then_some(address)
+    };
+    // Addresses for documentation (RFC 5737, RFC 3849): as good as any beyond this network.
+    routed("0.0.0.0:0", "192.0.2.1:9")
+        .or_else(|| routed("[::]:0", "[2001:db8::1]:9"))
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// Where the server is reached from this machine.
+fn reachable(settings: &Settings) -> IpAddr {
+    match settings.bind {
+        Some(address) if !address.is_unspecified() => address,
+        Some(IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    }
+}
+
+fn reached(settings: &Settings, address: IpAddr) -> Reached {
+    let host_name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Reached {
+        host_name: host_name.trim().to_owned(),
+        addresses: settings.bind.into_iter().chain([address]).collect(),
+        dns_names: Vec::new(),
+        service_addresses: settings.service_cidrs.iter().filter_map(|cidr| cidr.nth(1)).collect(),
+        cluster_domain: settings.cluster_domain.clone(),
+    }
+}
+
+async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    match &settings.datastore {
+        Datastore::Embedded => {
+            let dir = settings.data_dir.join("server/store");
+            let store = Embedded::open(embedded::Options::new(&dir)).await;
+            Ok(store.with_context(|| format!("opening the store in {}", dir.display()))?)
+        }
+        Datastore::Etcd(urls) => {
+            let store = Etcd::open(etcd::Options::new(urls.clone())).await;
+            Ok(store.with_context(|| format!("reaching etcd at {}", urls.join(", ")))?)
+        }
+    }
+}
+
+fn audit_policy(settings: &Settings) -> anyhow::Result<Policy> {
+    let Some(path) = &settings.audit_policy else {
+        return Ok(Policy::metadata());
+    };
+    let text = fs::read_to_string(path).with_context(|| format!("reading the audit policy {}", path.display()))?;
+    Policy::parse(&text).with_context(|| format!("the audit policy {}", path.display()))
+}
+
+fn health(registry: &Arc<Registry>, end: &CancellationToken) -> Health {
+    let store = registry.store().clone();
+    let ended = end.clone();
+    Health::default()
+        .live("ping", || ready(Ok(())))
+        .ready("store", move || {
+            let store = store.clone();
+            async move { store.revision().await.map(drop).map_err(|error| error.to_string()) }
+        })
+        .ready("shutdown", move || {
+            ready(if ended.is_cancelled() {
+                Err("the server ends".to_owned())
+            } else {
+                Ok(())
+            })
+        })
+}
+
+fn write_kubeconfig(settings: &Settings, keeper: &Keeper, local: SocketAddr) -> anyhow::Result<()> {
+    let (authority, admin) = (keeper.authority(), keeper.admin());
+    let config = Kubeconfig {
+        cluster: "bosun",
+        server: &format!("https://{local}"),
+        authority: &authority.certificate,
+        user: bosun_pki::keeper::ADMIN,
+        certificate: &admin.0,
+        key: &admin.1,
+    };
+    config.write(&settings.kubeconfig).with_context(|| {
+        format!(
+            "writing the administrator's kubeconfig {}: give another place with --write-kubeconfig",
+            settings.kubeconfig.display()
+        )
+    })
+}

@@ -1,0 +1,77 @@
+//! The server's own life: what it says when it can't start, and what is left when it is killed.
+
+use anyhow::ensure;
+use bosun_testkit::{
+    Server,
+    programs::{built, run},
+};
+use http::Method;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_kill() -> anyhow::Result<()> {
+    let mut server = Server::start().await?;
+    let client = server.client()?;
+    let path = "/api/v1/namespaces/default/secrets";
+    let secret = json!({"metadata": {"name": "s"}, "stringData": {"password": "correct horse"}});
+    ensure!(client.json(Method::POST, path, &secret).await?.status == 201);
+    server.kill().await?;
+    server.run().await?;
+    let client = server.client()?;
+    let found = client.get(&format!("{path}/s"), &[]).await?.json()?;
+    ensure!(found["data"]["password"] == "Y29ycmVjdCBob3JzZQ==", "{found}");
+    // Nowhere on the disk can it be read.
+    for entry in std::fs::read_dir(server.data_dir().join("server/store"))? {
+        let bytes = std::fs::read(entry?.path())?;
+        let plain = [b"correct horse".as_slice(), b"Y29ycmVjdCBob3JzZQ"];
+        let leaks = plain.iter().any(|text| bytes.windows(text.len()).any(|window| window == *text));
+        ensure!(!leaks, "the Secret lies in the open");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_did_what_is_written_down_and_no_secrets() -> anyhow::Result<()> {
+    let mut server = Server::start().await?;
+    let client = server.client()?;
+    let path = "/api/v1/namespaces/default/secrets";
+    let secret = json!({"metadata": {"name": "s"}, "stringData": {"password": "correct horse"}});
+    ensure!(client.json(Method::POST, path, &secret).await?.status == 201);
+    ensure!(client.get("/readyz", &[]).await?.status == 200);
+    server.stop().await?;
+    let log = std::fs::read_to_string(server.data_dir().join("server/audit/audit.log"))?;
+    let events: Vec<Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let found = events.iter().find(|event| event["requestURI"] == path && event["verb"] == "create");
+    let event = found.expect("the request is in the log");
+    ensure!(event["user"]["username"] == "kubernetes-admin" && event["responseStatus"]["code"] == 201, "{event}");
+    ensure!(event["objectRef"] == json!({"resource": "secrets", "namespace": "default", "apiVersion": "v1"}), "{event}");
+    ensure!(event["annotations"]["authorization.k8s.io/decision"] == "allow", "{event}");
+    ensure!(!log.contains("password") && !events.iter().any(|event| event["requestURI"] == "/readyz"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_that_can_not_be_says_why_and_what_to_do() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let port = server.address().port().to_string();
+    let dir = tempfile::tempdir()?;
+    let data = dir.path().to_string_lossy().into_owned();
+    let policy = dir.path().join("policy.yaml");
+    std::fs::write(&policy, "kind: Pod")?;
+    let policy = policy.to_string_lossy().into_owned();
+    for (flags, words) in [
+        (vec!["--data-dir", &data], "--no-agent"),
+        (vec!["--no-agent", "--data-dir", &data, "--bind", "127.0.0.1", "--port", &port], "--port"),
+        (vec!["--no-agent", "--data-dir", &data, "--bind", "192.0.2.1", "--port", "0"], "--bind"),
+        (vec!["--no-agent", "--data-dir", "/proc/nowhere", "--bind", "127.0.0.1", "--port", "0"], "--data-dir"),
+        (
+            vec!["--no-agent", "--data-dir", &data, "--bind", "127.0.0.1", "--port", "0", "--audit-policy", &policy],
+            "audit.k8s.io/v1",
+        ),
+    ] {
+        let error = run(&built("bosun")?, ["server"].into_iter().chain(flags.iter().copied())).await;
+        let said = format!("{:#}", error.expect_err("it must not start"));
+        ensure!(said.contains(words), "{flags:?}: {said}");
+    }
+    Ok(())
+}
