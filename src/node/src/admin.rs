@@ -18,6 +18,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -189,6 +190,9 @@ fn told(notice: Notice) -> Pod {
             .annotations
             .get_or_insert_default()
             .insert(STAGES.to_owned(), stages);
+    }
+    if let Some(deadline) = notice.ends_by {
+        pod.metadata.deletion_timestamp = Some(Time(deadline));
     }
     pod.status = Some(notice.status);
     pod

@@ -27,6 +27,7 @@ pub mod programs;
 pub mod teardown;
 pub mod view;
 
+pub use bosun_cri::mounts;
 pub use eventually::{PATIENCE, eventually};
 pub use footprint::Footprint;
 pub use manifest::{Container, DEMO_IMAGE, Pod, container, pod};

@@ -44,6 +44,8 @@ pub struct Options {
     pub longest_back_off: String,
     /// The data folder as a file system of its own, of this size (as `mount -o size=`).
     pub data_size: Option<&'static str>,
+    /// `managed`, or the socket of a containerd that the test runs.
+    pub runtime_endpoint: String,
     /// Another containerd program.
     pub containerd: Option<PathBuf>,
     /// Whether the demo's image is imported before the test begins.
@@ -60,6 +62,7 @@ impl Default for Options {
             audit_interval: "0".into(),
             longest_back_off: "2s".into(),
             data_size: None,
+            runtime_endpoint: "managed".into(),
             containerd: None,
             import_demo: true,
             env: Vec::new(),
@@ -225,7 +228,7 @@ impl Node {
             ("--cgroup-root", self.cgroup_root()),
             ("--audit-interval", &self.options.audit_interval),
             ("--max-container-restart-period", &self.options.longest_back_off),
-            ("--runtime-endpoint", "managed"),
+            ("--runtime-endpoint", &self.options.runtime_endpoint),
         ] {
             command.arg(flag).arg(value);
         }
@@ -241,6 +244,11 @@ impl Node {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.agent = Some(command.spawn().context("starting the agent")?);
         Ok(())
+    }
+
+    /// Has the next agent speak to this runtime.
+    pub fn set_runtime_endpoint(&mut self, endpoint: &str) {
+        endpoint.clone_into(&mut self.options.runtime_endpoint);
     }
 
     /// Waits until the agent answers, or fails as soon as it has ended.

@@ -101,7 +101,7 @@ pub struct Worker {
     probes: BTreeMap<ContainerId, ProbeHandle>,
     stages: BTreeMap<String, f64>,
     status: Option<PodStatus>,
-    posted_stages: usize,
+    posted: (usize, Option<Timestamp>),
     saved: Option<Checkpoint>,
     saving: bool,
     message_tx: mpsc::UnboundedSender<Message>,
@@ -151,9 +151,12 @@ impl Worker {
             jobs: JoinSet::new(),
             stops: BTreeMap::new(),
             probes: BTreeMap::new(),
-            stages: BTreeMap::new(),
+            stages: remembered
+                .as_ref()
+                .map(|checkpoint| checkpoint.stages.clone())
+                .unwrap_or_default(),
             status: None,
-            posted_stages: 0,
+            posted: (0, None),
             saved: remembered,
             saving: false,
             message_tx: message_tx.clone(),
@@ -627,20 +630,29 @@ impl Worker {
             previous: self.status.as_ref(),
         };
         let status = status::status(&self.view(now), &context);
-        let posted = self.status.as_ref() == Some(&status) && self.posted_stages == self.stages.len();
+        let ends_by = match self.phase {
+            Phase::Terminating {
+                deadline,
+                why: Why::Removed,
+            } => Some(deadline),
+            _ => None,
+        };
+        let beside = (self.stages.len(), ends_by);
+        let posted = self.status.as_ref() == Some(&status) && self.posted == beside;
         // Before the runtime has answered there is nothing to tell but that it does not.
         let unknown = self.phase == Phase::Pending && !self.retries.contains_key(&JobKey::Observe);
         if posted || unknown {
             return;
         }
         self.status = Some(status.clone());
-        self.posted_stages = self.stages.len();
+        self.posted = beside;
         self.node.board.post(
             &self.uid,
             Notice {
                 pod: self.pod.clone(),
                 status,
                 stages: self.stages.clone(),
+                ends_by,
             },
         );
     }
@@ -655,6 +667,7 @@ impl Worker {
             accepted_at: self.accepted_at,
             backoffs: self.backoffs.clone(),
             verdicts: self.verdicts.remembered(),
+            stages: self.stages.clone(),
         };
         if self.saved.as_ref() == Some(&current) {
             return;
