@@ -1,7 +1,6 @@
 //! The API server: `bosun server` on a store of its own, and etcd beside it.
 
 mod creates;
-mod etcd;
 mod leases;
 mod pods;
 mod server;

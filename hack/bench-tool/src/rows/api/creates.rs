@@ -8,11 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bosun_testkit::Etcd;
+use etcd_client::Client;
 use http::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{NAMESPACE, body, etcd::Etcd, make_namespace, server::Server};
+use super::{NAMESPACE, body, make_namespace, server::Server};
 use crate::{
     report::{Bar, Row, Series},
     rows::progress,
@@ -92,7 +94,7 @@ async fn puts(etcd: &Etcd, turn: usize) -> anyhow::Result<f64> {
     let done = Arc::new(AtomicU64::new(0));
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        clients.push(etcd.client().await?);
+        clients.push(Client::connect([etcd.endpoint()], None).await?);
     }
     let begun = Instant::now();
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
