@@ -134,7 +134,7 @@ async fn node() -> anyhow::Result<(Node, AgentLog)> {
 /// Ends the node with all that is on it.
 fn finish(node: Node) -> anyhow::Result<()> {
     let scope = node.scope().clone();
-    drop(node);
+    node.discard();
     // The second look takes nothing away: it says what the first could not.
     let left = teardown(&scope);
     ensure!(left.is_empty(), "left behind: {left:#?}");

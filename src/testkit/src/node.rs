@@ -70,7 +70,8 @@ impl Default for Options {
     }
 }
 
-/// A node under test. Dropping it takes everything away by force; [`Node::finish`] lets the agent do it, and checks.
+/// A node under test. [`Node::finish`] has the agent take everything away, and checks. Dropping it without, as a test that
+/// fails does, takes everything away by force and keeps the logs.
 #[derive(Debug)]
 pub struct Node {
     options: Options,
@@ -78,6 +79,8 @@ pub struct Node {
     netns: Netns,
     agent: Option<Child>,
     baseline: Footprint,
+    /// Whether its logs are of no interest: it ended as it should.
+    good: bool,
 }
 
 impl Node {
@@ -116,6 +119,7 @@ impl Node {
             scope,
             netns,
             agent: None,
+            good: false,
             baseline: Footprint::default(),
         };
         for dir in [
@@ -324,7 +328,13 @@ impl Node {
         self.kill_agent().await?;
         let failures = teardown(&self.scope);
         ensure!(failures.is_empty(), "left behind: {failures:#?}");
+        self.good = true;
         Ok(())
+    }
+
+    /// Takes everything away by force, for whoever knows that all is well.
+    pub fn discard(mut self) {
+        self.good = true;
     }
 
     /// Waits until the node holds nothing more than at its start.
@@ -368,7 +378,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if !self.good {
             let kept = self.keep_logs().unwrap_or_default();
             eprintln!(
                 "--- the agent's last words (all of them: {})\n{}\n---",

@@ -279,6 +279,7 @@ async fn without_containerd_at_the_start_pods_say_so_and_start_once_it_is_there(
     node.ready("a").await;
     node.remove("a")?;
     node.gone("a").await;
+    node.discard();
     Ok(())
 }
 
