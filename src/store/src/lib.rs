@@ -4,9 +4,19 @@
 //! acknowledged survives the death of the process and of the machine.
 //!
 //! - [`store`]: the trait [`Store`] and its vocabulary.
+//! - [`embedded`]: an engine over `SQLite`, for one server: threads for writing and reading, group commit, checksums.
+//! - [`etcd`]: an engine over etcd v3, for several.
+//! - `hub`: both engines' way from what was committed to the watchers, in order, holding none for another.
 
+pub mod embedded;
+pub mod etcd;
+mod hub;
+mod new_file;
 pub mod store;
+mod task;
 
+pub use embedded::Embedded;
+pub use etcd::Etcd;
 pub use store::{
-    Compare, Error, Event, KeyRange, KeyValue, Op, Range, Result, Revision, Store, Txn, Watch, WatchBatch,
+    Compare, Error, Event, Health, KeyRange, KeyValue, Op, Range, Result, Revision, Store, Txn, Watch, WatchBatch,
 };

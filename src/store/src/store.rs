@@ -49,7 +49,21 @@ impl KeyRange {
         *end.last_mut().expect("a prefix with an end") += 1;
         Self { start, end: end.into() }
     }
+
+    /// Whether `key` is one of them.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        *self.start <= *key && *key < *self.end
+    }
 }
+
+/// The longest key, in bytes.
+pub const MAX_KEY: usize = 4 * 1024;
+/// The longest value, in bytes: 1.5 MiB, what etcd takes in one request.
+pub const MAX_VALUE: usize = 3 * 512 * 1024;
+/// The most changes in one transaction, and the most compares: what etcd takes unless told otherwise.
+pub const MAX_OPS: usize = 128;
+/// The shortest time to live, and its unit.
+pub const MIN_TTL: Duration = Duration::from_secs(1);
 
 /// What must hold for a transaction to commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +101,59 @@ pub struct Txn {
     pub ops: Vec<Op>,
 }
 
+impl Op {
+    /// The key it changes.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
+impl Txn {
+    /// Whether every engine takes it: sizes, counts, no key changed twice.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |why: String| Err(Error::Refused(why));
+        if self.ops.len() > MAX_OPS || self.compares.len() > MAX_OPS {
+            return refuse(format!("more than {MAX_OPS} changes or compares in one transaction"));
+        }
+        let compared = self.compares.iter().map(|Compare::Modified(key, _)| key);
+        for key in compared.chain(self.ops.iter().map(Op::key)) {
+            if key.is_empty() || key.len() > MAX_KEY {
+                return refuse(format!("a key of {} bytes, not 1 to {MAX_KEY}", key.len()));
+            }
+        }
+        let mut total = 0;
+        for op in &self.ops {
+            if let Op::Put { value, ttl, .. } = op {
+                total += value.len();
+                if total > MAX_VALUE {
+                    return refuse(format!("more than {MAX_VALUE} bytes in one transaction"));
+                }
+                if ttl.is_some_and(|ttl| ttl < MIN_TTL) {
+                    return refuse("a time to live of less than a second".to_owned());
+                }
+            }
+        }
+        let mut keys: Vec<_> = self.ops.iter().map(Op::key).collect();
+        keys.sort_unstable();
+        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+            return refuse("a key changed twice in one transaction".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Its bytes in memory, about.
+    pub fn size(&self) -> usize {
+        let compares = self.compares.iter().map(|Compare::Modified(key, _)| key.len());
+        let ops = self.ops.iter().map(|op| match op {
+            Op::Put { key, value, .. } => key.len() + value.len(),
+            Op::Delete { key } => key.len(),
+        });
+        128 + compares.chain(ops).sum::<usize>()
+    }
+}
+
 /// The answer to a range read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -117,6 +184,24 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Of which key.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Put { kv } => &kv.key,
+            Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// When it happened.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Put { kv } => kv.modified,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
+}
+
 /// All that changed at some revisions, in their order; never part of a revision. Without events it tells that nothing
 /// else happened up to `revision`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +216,21 @@ pub struct WatchBatch {
 /// [`Error::Compacted`] with a read of everything). Dropping it ends it. A watcher that lags far behind is ended with
 /// [`Error::Lagging`] rather than held in memory.
 pub type Watch = mpsc::Receiver<Result<WatchBatch>>;
+
+/// How the store fares, for health checks and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The latest revision known here.
+    pub revision: Revision,
+    /// How long ago a transaction was last committed through here.
+    pub last_commit: Option<Duration>,
+    /// Why the last write failed, or what is damaged; `None`: all is well.
+    pub trouble: Option<Error>,
+    /// What the store takes on its disk, in bytes.
+    pub bytes: u64,
+    /// What it may take, in bytes.
+    pub max_bytes: Option<u64>,
+}
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -205,4 +305,7 @@ pub trait Store: Send + Sync {
 
     /// Writes all that is stored now to a new file at `path`, from which the engine can start.
     async fn snapshot(&self, path: &std::path::Path) -> Result<Revision>;
+
+    /// How the store fares. Fails only if that can't be told.
+    async fn health(&self) -> Result<Health>;
 }
