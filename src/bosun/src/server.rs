@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use bosun_apiserver::{
-    Registry,
+    CustomResources, Registry,
     audit::{Audit, Log, Policy, Rotation},
     auth::{Authenticator, Authorizer, Upkeep, upkeep::write_defaults},
     discovery,
@@ -103,6 +103,8 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     let mut upkeep = Upkeep::start(&registry, &authorizer, &keeper)?;
     write_defaults(&registry, Timestamp::now()).await?;
     upkeep.ready().await;
+    let mut custom = CustomResources::start(&registry)?;
+    custom.ready().await;
     let paths = Paths::new(health(&registry, &end), url, authenticator.clone());
     let router = Router::new(
         registry.clone(),

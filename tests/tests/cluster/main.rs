@@ -4,7 +4,10 @@
 //! Every test has a server of its own ([`bosun_testkit::Server`]): a folder, a free port of the loopback interface. No
 //! test needs root.
 
+mod clients;
+mod custom;
 mod discovery;
+mod histories;
 mod hostile;
 mod kubectl;
 mod life;
