@@ -41,11 +41,35 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Where the sources of `k8s-openapi` are.
+/// Where the sources of `k8s-openapi` are: where cargo unpacks what it fetches, or else wherever it says (vendored). Cargo
+/// is asked last, because it tells of all packages or of none, and so first fetches those that nobody builds here.
 fn crate_root() -> Result<PathBuf, Box<dyn Error>> {
+    let lock = fs::read_to_string("../../Cargo.lock")?;
+    let mut lines = lock.lines().skip_while(|line| *line != "name = \"k8s-openapi\"");
+    let version = lines
+        .nth(1)
+        .and_then(|line| line.strip_prefix("version = "))
+        .ok_or("Cargo.lock names a version of k8s-openapi")?;
+    let folder = format!("k8s-openapi-{}", version.trim_matches('"'));
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
+    let mut unpacked = registries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join(&folder));
+    match unpacked.find(|root| root.join("Cargo.toml").exists()) {
+        Some(root) => Ok(root),
+        None => told_by_cargo(),
+    }
+}
+
+fn told_by_cargo() -> Result<PathBuf, Box<dyn Error>> {
     #[expect(clippy::disallowed_methods, reason = "only cargo knows where it put the sources")]
     let mut cargo = Command::new(env::var_os("CARGO").ok_or("cargo sets CARGO")?);
-    cargo.args(["metadata", "--format-version=1", "--offline", "--locked"]);
+    cargo.args(["metadata", "--format-version=1", "--locked"]);
     let output = cargo.output()?;
     if !output.status.success() {
         return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)).into());

@@ -62,7 +62,11 @@ async fn kube_rs_reads_and_writes_typed_and_dynamic_objects() -> anyhow::Result<
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": { "applied": "yes" },
     }));
     let applied = maps.patch("a", &PatchParams::apply("test"), &apply).await?;
-    let managers: Vec<_> = applied.managed_fields().iter().filter_map(|entry| entry.manager.clone()).collect();
+    let managers: Vec<_> = applied
+        .managed_fields()
+        .iter()
+        .filter_map(|entry| entry.manager.clone())
+        .collect();
     ensure!(managers.iter().any(|manager| manager == "test"), "{managers:?}");
     ensure!(maps.get_opt("none").await?.is_none());
 
@@ -82,13 +86,22 @@ async fn kube_rs_reads_and_writes_typed_and_dynamic_objects() -> anyhow::Result<
     dynamic.create(&PostParams::default(), &deployment).await?;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), "of-kube-rs");
     let spec = deployments.get("web").await?.spec.context("no spec")?;
-    ensure!(spec.replicas == Some(1) && spec.progress_deadline_seconds == Some(600), "{spec:?}");
+    ensure!(
+        spec.replicas == Some(1) && spec.progress_deadline_seconds == Some(600),
+        "{spec:?}"
+    );
     let scaled = Patch::Merge(json!({ "spec": { "replicas": 4 } }));
     let scale = deployments.patch_scale("web", &PatchParams::default(), &scaled).await?;
     ensure!(scale.spec.context("no spec")?.replicas == Some(4));
 
     maps.delete("a", &DeleteParams::default()).await?;
-    ensure!(maps.list(&ListParams::default()).await?.items.iter().all(|map| map.name_any() != "a"));
+    ensure!(
+        maps.list(&ListParams::default())
+            .await?
+            .items
+            .iter()
+            .all(|map| map.name_any() != "a")
+    );
     server.stop().await
 }
 
@@ -103,16 +116,22 @@ async fn kube_rs_watches_a_collection_through_a_stream_of_its_start() -> anyhow:
         let config = config.fields("metadata.name!=kube-root-ca.crt");
         let mut events = watcher(maps.clone(), config).applied_objects().boxed();
         let mut next = async || {
-            let next = timeout(PATIENCE, events.try_next()).await.context("no event in time")??;
+            let next = timeout(PATIENCE, events.try_next())
+                .await
+                .context("no event in time")??;
             let map = next.context("the watch ended")?;
             let value = map.data.clone().unwrap_or_default().get("n").cloned();
             anyhow::Ok((map.name_any(), value.unwrap_or_default()))
         };
         let mut first = [next().await?, next().await?];
         first.sort();
-        ensure!(first == [("a".into(), "0".into()), ("b".into(), "0".into())], "{first:?}");
+        ensure!(
+            first == [("a".into(), "0".into()), ("b".into(), "0".into())],
+            "{first:?}"
+        );
         for value in ["1", "2", "0"] {
-            maps.replace("a", &PostParams::default(), &config_map("a", value)).await?;
+            maps.replace("a", &PostParams::default(), &config_map("a", value))
+                .await?;
             let seen = next().await?;
             ensure!(seen == ("a".into(), value.into()), "{seen:?}");
         }
@@ -126,7 +145,10 @@ async fn pythons_client_drives_it_typed_dynamic_and_watching() -> anyhow::Result
     let mut server = Server::start().await?;
     let script = programs::repository().join("tests/tests/cluster/clients/python.py");
     let mut command = Command::new(python);
-    command.arg(script).arg("of-python").env("KUBECONFIG", server.kubeconfig());
+    command
+        .arg(script)
+        .arg("of-python")
+        .env("KUBECONFIG", server.kubeconfig());
     let output = programs::output(command, Duration::from_mins(2)).await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     server.stop().await
@@ -149,7 +171,11 @@ async fn python() -> anyhow::Result<PathBuf> {
         run("python3", &["-m", "venv", "--clear", &dir.to_string_lossy()])
             .await
             .context("a Python with venv is needed: apt-get install python3-venv")?;
-        run(&python.to_string_lossy(), &["-m", "pip", "install", "--quiet", PYTHON_CLIENT]).await?;
+        run(
+            &python.to_string_lossy(),
+            &["-m", "pip", "install", "--quiet", PYTHON_CLIENT],
+        )
+        .await?;
         std::fs::write(ready, "")?;
     }
     Ok(python)

@@ -61,7 +61,9 @@ async fn defined() -> anyhow::Result<Server> {
     let file = server.file("definition.json", &definition().to_string())?;
     server.kubectl(["apply", "-f", &file.to_string_lossy()]).await?;
     server
-        .kubectl(words("wait --for=condition=Established --timeout=20s crd/widgets.example.com"))
+        .kubectl(words(
+            "wait --for=condition=Established --timeout=20s crd/widgets.example.com",
+        ))
         .await?;
     Ok(server)
 }
@@ -81,20 +83,33 @@ async fn apply(server: &Server, name: &str, spec: &str) -> anyhow::Result<String
 async fn a_defined_kind_is_used_like_any_other() -> anyhow::Result<()> {
     let server = defined().await?;
     let resources = server.kubectl(words("api-resources --api-group=example.com")).await?;
-    ensure!(resources.contains("widgets") && resources.contains("wd") && resources.contains("Widget"), "{resources}");
+    ensure!(
+        resources.contains("widgets") && resources.contains("wd") && resources.contains("Widget"),
+        "{resources}"
+    );
 
     ensure!(apply(&server, "a", "{size: 2, color: blue}").await?.contains("created"));
     ensure!(apply(&server, "b", "{size: 3}").await?.contains("created"));
     let table = server.kubectl(words("get wd")).await?;
     let mut lines = table.lines();
     ensure!(lines.next() == Some("NAME   SIZE   AGE"), "{table}");
-    ensure!(lines.next().is_some_and(|line| line.starts_with("a      2      ")), "{table}");
+    ensure!(
+        lines.next().is_some_and(|line| line.starts_with("a      2      ")),
+        "{table}"
+    );
     let wide = server.kubectl(words("get widgets -o wide")).await?;
     ensure!(wide.starts_with("NAME   SIZE   COLOR   AGE"), "{wide}");
     let b: Value = serde_json::from_str(&server.kubectl(words("get widget b -o json")).await?)?;
     ensure!(b["spec"] == json!({ "size": 3, "most": 10, "color": "red" }), "{b}");
-    let old: Value = serde_json::from_str(&server.kubectl(words("get widgets.v1beta1.example.com b -o json")).await?)?;
-    ensure!(old["apiVersion"] == "example.com/v1beta1" && old["spec"] == b["spec"], "{old}");
+    let old: Value = serde_json::from_str(
+        &server
+            .kubectl(words("get widgets.v1beta1.example.com b -o json"))
+            .await?,
+    )?;
+    ensure!(
+        old["apiVersion"] == "example.com/v1beta1" && old["spec"] == b["spec"],
+        "{old}"
+    );
     let blue = server
         .kubectl(words("get widgets -o name --field-selector spec.color=blue"))
         .await?;
@@ -103,7 +118,15 @@ async fn a_defined_kind_is_used_like_any_other() -> anyhow::Result<()> {
     let a: Value = serde_json::from_str(&server.kubectl(words("get widget a -o json")).await?)?;
     ensure!(a["spec"]["size"] == 5 && a["metadata"]["generation"] == 2, "{a}");
     server
-        .kubectl(["patch", "widget", "a", "--subresource=status", "--type=merge", "-p", r#"{"status":{"size":4}}"#])
+        .kubectl([
+            "patch",
+            "widget",
+            "a",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            r#"{"status":{"size":4}}"#,
+        ])
         .await?;
     let a: Value = serde_json::from_str(&server.kubectl(words("get widget a -o json")).await?)?;
     ensure!(a["status"]["size"] == 4 && a["metadata"]["generation"] == 2, "{a}");
@@ -119,11 +142,20 @@ async fn what_a_definition_forbids_is_refused_in_upstreams_words() -> anyhow::Re
     let server = defined().await?;
     ensure!(apply(&server, "a", "{size: 2}").await?.contains("created"));
     for (spec, words) in [
-        ("{size: 0}", "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1"),
+        (
+            "{size: 0}",
+            "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1",
+        ),
         ("{size: 11}", "size must not be larger than most"),
         ("{size: 2, color: blue}", "color is for ever"),
-        ("{size: 2, color: green}", "spec.color: Unsupported value: \"green\": supported values: \"red\", \"blue\""),
-        ("{size: two}", "spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\""),
+        (
+            "{size: 2, color: green}",
+            "spec.color: Unsupported value: \"green\": supported values: \"red\", \"blue\"",
+        ),
+        (
+            "{size: two}",
+            "spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\"",
+        ),
         ("{size: 2, colour: red}", "unknown field \"spec.colour\""),
     ] {
         let said = apply(&server, "a", spec).await?;
@@ -137,7 +169,10 @@ async fn what_a_definition_forbids_is_refused_in_upstreams_words() -> anyhow::Re
     let file = server.file("bad.json", &bad.to_string())?;
     let refused = server.try_kubectl(["apply", "-f", &file.to_string_lossy()]).await?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(said.contains("must have exactly one version marked as storage version"), "{said}");
+    ensure!(
+        said.contains("must have exactly one version marked as storage version"),
+        "{said}"
+    );
     Ok(())
 }
 
@@ -151,9 +186,18 @@ async fn a_definition_takes_its_objects_with_it_and_outlives_a_restart() -> anyh
 
     // One that something holds keeps the definition.
     server
-        .kubectl(["patch", "widget", "a", "--type=merge", "-p", r#"{"metadata":{"finalizers":["example.com/hold"]}}"#])
+        .kubectl([
+            "patch",
+            "widget",
+            "a",
+            "--type=merge",
+            "-p",
+            r#"{"metadata":{"finalizers":["example.com/hold"]}}"#,
+        ])
         .await?;
-    server.kubectl(words("delete crd widgets.example.com --wait=false")).await?;
+    server
+        .kubectl(words("delete crd widgets.example.com --wait=false"))
+        .await?;
     let get = words("get crd widgets.example.com -o json").collect::<Vec<_>>();
     eventually(PATIENCE, "the definition says that it ends", async || {
         let object: Value = serde_json::from_str(&server.kubectl(get.iter().copied()).await?)?;
@@ -165,7 +209,14 @@ async fn a_definition_takes_its_objects_with_it_and_outlives_a_restart() -> anyh
     })
     .await;
     server
-        .kubectl(["patch", "widget", "a", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#])
+        .kubectl([
+            "patch",
+            "widget",
+            "a",
+            "--type=merge",
+            "-p",
+            r#"{"metadata":{"finalizers":null}}"#,
+        ])
         .await?;
     eventually(PATIENCE, "definition and kind are gone", async || {
         let definition = server.try_kubectl(get.iter().copied()).await?;
@@ -178,7 +229,9 @@ async fn a_definition_takes_its_objects_with_it_and_outlives_a_restart() -> anyh
     let file = server.file("definition.json", &definition().to_string())?;
     server.kubectl(["apply", "-f", &file.to_string_lossy()]).await?;
     server
-        .kubectl(words("wait --for=condition=Established --timeout=20s crd/widgets.example.com"))
+        .kubectl(words(
+            "wait --for=condition=Established --timeout=20s crd/widgets.example.com",
+        ))
         .await?;
     ensure!(server.kubectl(words("get widgets -o name")).await?.is_empty());
     Ok(())

@@ -54,7 +54,9 @@ fn seeds() -> u64 {
 async fn histories_are_linearizable_across_kills_of_the_server_on_the_embedded_store() -> anyhow::Result<()> {
     let mut server = Server::start().await?;
     for seed in (0..seeds()).step_by(2) {
-        history(&mut server, seed).await.with_context(|| format!("seed {seed}"))?;
+        history(&mut server, seed)
+            .await
+            .with_context(|| format!("seed {seed}"))?;
     }
     server.stop().await
 }
@@ -65,7 +67,9 @@ async fn histories_are_linearizable_across_kills_of_the_server_on_etcd() -> anyh
     let flags = vec!["--datastore".to_owned(), format!("etcd={}", etcd.endpoint())];
     let mut server = Server::with(ServerOptions { flags }).await?;
     for seed in (1..seeds()).step_by(2) {
-        history(&mut server, seed).await.with_context(|| format!("seed {seed}"))?;
+        history(&mut server, seed)
+            .await
+            .with_context(|| format!("seed {seed}"))?;
     }
     server.stop().await
 }
@@ -128,7 +132,10 @@ async fn history(server: &mut Server, seed: u64) -> anyhow::Result<()> {
         seen.push(done??);
     }
     model::check(&operations, &seen)?;
-    let done = operations.iter().filter(|one| matches!(one.outcome, Outcome::Done(..))).count();
+    let done = operations
+        .iter()
+        .filter(|one| matches!(one.outcome, Outcome::Done(..)))
+        .count();
     ensure!(done > 50, "only {done} operations were done: this shows nothing");
     maps.delete_collection(&DeleteParams::default(), &ListParams::default().labels(&selector))
         .await?;
@@ -147,7 +154,11 @@ fn map(seed: u64, key: impl std::fmt::Display, value: &str) -> ConfigMap {
 }
 
 fn value(map: &ConfigMap) -> String {
-    map.data.as_ref().and_then(|data| data.get("v")).cloned().unwrap_or_default()
+    map.data
+        .as_ref()
+        .and_then(|data| data.get("v"))
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// Writes and reads until told to stop.
@@ -166,7 +177,9 @@ async fn write(
         let key = rng.u64(0..KEYS);
         let name = name(seed, key);
         let fresh = format!("{seed}-{number}-{}", operations.len());
-        let known = believed.get(&key).and_then(|map| map.resource_version()?.parse::<u64>().ok());
+        let known = believed
+            .get(&key)
+            .and_then(|map| map.resource_version()?.parse::<u64>().ok());
         let action = match (known, rng.u8(0..10)) {
             (_, 0..=3) => Action::Read,
             (Some(revision), 4) => Action::Delete(revision),
@@ -177,7 +190,10 @@ async fn write(
         let answer = timeout(ANSWER, async {
             match &action {
                 Action::Read => maps.get(&name).await.map(Some),
-                Action::Create(value) => maps.create(&PostParams::default(), &map(seed, key, value)).await.map(Some),
+                Action::Create(value) => maps
+                    .create(&PostParams::default(), &map(seed, key, value))
+                    .await
+                    .map(Some),
                 Action::Update(revision, value) => {
                     let mut changed = map(seed, key, value);
                     changed.metadata.resource_version = Some(revision.to_string());
@@ -198,7 +214,10 @@ async fn write(
         .await;
         let outcome = match answer {
             Ok(Ok(Some(map))) => {
-                let revision = map.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default();
+                let revision = map
+                    .resource_version()
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or_default();
                 let outcome = Outcome::Done(revision, value(&map));
                 believed.insert(key, map);
                 outcome
@@ -244,7 +263,11 @@ async fn look(
     let (mut from, mut seen) = (start, Vec::new());
     let begun = Instant::now();
     loop {
-        ensure!(begun.elapsed() < PATIENCE, "the last change never came; seen last: {:?}", seen.last());
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "the last change never came; seen last: {:?}",
+            seen.last()
+        );
         let last = *last_rx.borrow();
         if last != 0 && seen.last().is_some_and(|event: &Seen| event.revision >= last) {
             return Ok(seen);

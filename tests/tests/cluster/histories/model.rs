@@ -55,17 +55,28 @@ pub(crate) struct Seen {
 
 /// Checks a whole history against what watchers saw of it from its beginning to its end.
 pub(crate) fn check(operations: &[Operation], watchers: &[Vec<Seen>]) -> anyhow::Result<()> {
-    let truth = watchers.iter().max_by_key(|seen| seen.len()).context("nobody watched")?;
+    let truth = watchers
+        .iter()
+        .max_by_key(|seen| seen.len())
+        .context("nobody watched")?;
     for (number, seen) in watchers.iter().enumerate() {
         for pair in seen.windows(2) {
-            ensure!(pair[0].revision < pair[1].revision, "watcher {number}: {pair:?} out of order");
+            ensure!(
+                pair[0].revision < pair[1].revision,
+                "watcher {number}: {pair:?} out of order"
+            );
         }
         let last = seen.last().map_or(0, |event| event.revision);
         let expected: Vec<_> = truth.iter().filter(|event| event.revision <= last).collect();
         if let Some((saw, was)) = seen.iter().zip(&expected).find(|(saw, was)| saw != *was) {
             bail!("watcher {number} saw {saw:?} where another saw {was:?}");
         }
-        ensure!(seen.len() == expected.len(), "watcher {number} saw {} of {}", seen.len(), expected.len());
+        ensure!(
+            seen.len() == expected.len(),
+            "watcher {number} saw {} of {}",
+            seen.len(),
+            expected.len()
+        );
     }
     let mut keys: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
     for event in truth {
@@ -92,7 +103,10 @@ fn check_one(operation: &Operation, events: &[&Seen]) -> anyhow::Result<()> {
         (Action::Update(from, value), Outcome::Done(revision, _)) => {
             let at = find(*revision).context("an acknowledged update was lost")?;
             ensure!(events[at].value.as_ref() == Some(value), "another value was stored");
-            ensure!(at > 0 && events[at - 1].revision == *from, "an update was lost beneath it");
+            ensure!(
+                at > 0 && events[at - 1].revision == *from,
+                "an update was lost beneath it"
+            );
         }
         (Action::Delete(from), Outcome::Done(..)) => {
             let at = find(*from).context("what was deleted was never there")?;
@@ -206,15 +220,27 @@ fn a_history_that_loses_reorders_or_repeats_is_found_out() {
     let both = [create.clone(), update.clone()];
     check(&both, &[good.to_vec(), good[..1].to_vec()]).expect("a good history");
     check(
-        &[create.clone(), update.clone(), operation(5, 6, Action::Delete(11), Outcome::Unknown)],
+        &[
+            create.clone(),
+            update.clone(),
+            operation(5, 6, Action::Delete(11), Outcome::Unknown),
+        ],
         &[good.to_vec()],
     )
     .expect("what has no answer may have done nothing");
 
     let bad: [(&str, Vec<Operation>, Vec<Seen>); 7] = [
         ("a lost update", both.to_vec(), good[..1].to_vec()),
-        ("a stranger", both.to_vec(), [&good[..], &[seen(12, Some("z"))]].concat()),
-        ("a write twice", both.to_vec(), [&good[..], &[seen(12, Some("y"))]].concat()),
+        (
+            "a stranger",
+            both.to_vec(),
+            [&good[..], &[seen(12, Some("z"))]].concat(),
+        ),
+        (
+            "a write twice",
+            both.to_vec(),
+            [&good[..], &[seen(12, Some("y"))]].concat(),
+        ),
         (
             "a stale read",
             [&both[..], &[operation(5, 6, Action::Read, done(10, "x"))]].concat(),
@@ -227,7 +253,10 @@ fn a_history_that_loses_reorders_or_repeats_is_found_out() {
         ),
         (
             "a refused write that took place",
-            vec![create.clone(), operation(3, 4, Action::Update(10, "y".into()), Outcome::Refused)],
+            vec![
+                create.clone(),
+                operation(3, 4, Action::Update(10, "y".into()), Outcome::Refused),
+            ],
             good.to_vec(),
         ),
         (
