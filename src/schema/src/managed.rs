@@ -71,7 +71,7 @@ pub trait Versions {
     /// The structure of a version; `None` if it isn't served (any more): its owners are forgotten.
     fn model(&self, api_version: &str) -> Option<(&Types, TypeId)>;
 
-    /// The object in another version.
+    /// The object, whose `apiVersion` says which version it is in, in another.
     fn convert(&self, object: &Value, to: &str) -> Option<Value>;
 }
 

@@ -109,6 +109,16 @@ fn rules_hold_or_do_not() {
         ("cidr('10.0.0.0/8').containsIP('10.1.2.3')", true),
         ("'%s-%d'.format([self.name, self.n]) == 'abc-2'", true),
         ("self.name == 'abc' || self.name / 0 == 1", true),
+        (
+            "type(self.port) == string && type(self.n) == int && type(self.tags) != map",
+            true,
+        ),
+        ("type(self.port) == int ? dyn(self.port) > 0 : self.port == '80'", true),
+        (
+            "bool('true') && math.greatest(1, 2) == 2 && base64.encode(b'a') == 'YQ=='",
+            true,
+        ),
+        ("self.tags.exists(string, string == 'a')", true),
     ];
     for (rule, expected) in table {
         assert_eq!(holds(rule, &spec), expected, "{rule}");
@@ -278,6 +288,14 @@ fn rules_that_cannot_work_are_refused_with_their_definition() {
         (
             json!({"rule": "other == 1"}),
             "rule: Invalid value: {\"rule\":\"other == 1\"}: compilation failed: undeclared reference to 'other'",
+        ),
+        (
+            json!({"rule": "self.name.twist()"}),
+            "rule: Invalid value: {\"rule\":\"self.name.twist()\"}: compilation failed: undeclared reference to 'twist'",
+        ),
+        (
+            json!({"rule": "sets.twist([], [])"}),
+            "rule: Invalid value: {\"rule\":\"sets.twist([], [])\"}: compilation failed: undeclared reference to 'twist'",
         ),
         (
             json!({"rule": "self.name.matches('[')"}),
