@@ -146,6 +146,74 @@ fn a_rule_at_the_root_sees_the_name_and_one_below_its_value() {
 }
 
 #[test]
+fn rules_work_on_lists_texts_and_raw_patterns_as_people_write_them() {
+    let parents = json!({
+        "type": "array", "maxItems": 32,
+        "items": {"type": "object", "properties": {
+            "group": {"type": "string", "default": "g"}, "name": {"type": "string"}, "namespace": {"type": "string"},
+            "section": {"type": "string"},
+        }},
+        "x-kubernetes-validations": [
+            {
+                "message": "section must be told where parents are alike",
+                "rule": "self.all(p1, self.all(p2, p1.group == p2.group && p1.name == p2.name && (((!has(p1.__namespace__) || \
+                         p1.__namespace__ == '') && (!has(p2.__namespace__) || p2.__namespace__ == '')) || \
+                         (has(p1.__namespace__) && has(p2.__namespace__) && p1.__namespace__ == p2.__namespace__)) ? \
+                         ((!has(p1.section) || p1.section == '') == (!has(p2.section) || p2.section == '')) : true))",
+            },
+            {
+                "message": "section must be unique",
+                "rule": "self.all(p1, self.exists_one(p2, p1.name == p2.name && (has(p1.section) == has(p2.section)) && \
+                         (!has(p1.section) || p1.section == p2.section)))",
+            },
+        ],
+    });
+    let path = json!({
+        "type": "object", "properties": {"type": {"type": "string"}, "value": {"type": "string"}},
+        "x-kubernetes-validations": [
+            {"message": "must start with a slash", "rule": "(self.type in ['Exact','Prefix']) ? self.value.startsWith('/') : true"},
+            {
+                "message": "must be a path",
+                "rule": r#"self.type != 'Exact' || self.value.matches(r"""^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})+$""")"#,
+            },
+        ],
+    });
+    let timeouts = json!({
+        "type": "object", "properties": {"request": {"type": "string"}, "backend": {"type": "string"}},
+        "x-kubernetes-validations": [{
+            "message": "backend may not be longer",
+            "rule": "!(has(self.request) && has(self.backend) && duration(self.request) != duration('0s') && \
+                     duration(self.backend) > duration(self.request))",
+        }],
+    });
+    let definition = definition(
+        &json!({"parents": parents, "path": path, "timeouts": timeouts}),
+        &json!([]),
+    );
+    let good = json!({
+        "parents": [{"group": "g", "name": "a"}, {"group": "g", "name": "b", "namespace": "x", "section": "s"}],
+        "path": {"type": "Exact", "value": "/a%20b"},
+        "timeouts": {"request": "10s", "backend": "1500ms"},
+    });
+    assert_eq!(told(&definition, &good, None), [""; 0]);
+    let bad = json!({
+        "parents": [{"group": "g", "name": "a"}, {"group": "g", "name": "a", "section": "s"}, {"group": "g", "name": "a"}],
+        "path": {"type": "Exact", "value": "a b"},
+        "timeouts": {"request": "1s", "backend": "1m"},
+    });
+    assert_eq!(
+        told(&definition, &bad, None),
+        [
+            r#"spec.parents: Invalid value: "array": section must be told where parents are alike"#,
+            r#"spec.parents: Invalid value: "array": section must be unique"#,
+            r#"spec.path: Invalid value: "object": must start with a slash"#,
+            r#"spec.path: Invalid value: "object": must be a path"#,
+            r#"spec.timeouts: Invalid value: "object": backend may not be longer"#,
+        ]
+    );
+}
+
+#[test]
 fn a_failed_rule_tells_its_message_reason_and_field() {
     let rule = |more: Value| {
         let mut rule = json!({"rule": "self.n < 3"});
