@@ -25,7 +25,7 @@ impl Types {
     /// megabyte) and kept.
     ///
     /// Some exist only as messages or options and aren't in OpenAPI, such as `CreateOptions` or
-    /// `PartialObjectMetadata`; [`hidden`](crate::builtin::hidden) tells them.
+    /// `PartialObjectMetadata`; [`hidden`] tells them.
     pub fn builtin() -> &'static Arc<Types> {
         &BUILTIN.types
     }

@@ -1,6 +1,6 @@
 //! The facts of Kubernetes 1.36's API, read from three texts in `facts/`: lines that a person can read and compare.
 //!
-//! Here is only their grammar, borrowed from the texts; [`crate::builtin`], [`crate::resources`], [`crate::protobuf`]
+//! Here is only their grammar, borrowed from the texts; [`crate::builtin`], [`crate::resources`](mod@crate::resources), [`crate::protobuf`]
 //! and [`crate::openapi`] each make of it what they need. The texts are part of the program, so an ill-formed line is
 //! a fault of ours: the tests read every line.
 

@@ -5,10 +5,10 @@
 //!
 //! - [`types`]: the model of a structure.
 //! - [`builtin`]: Kubernetes' own types as such a model ([`Types::builtin`]), by name and by kind.
-//! - [`resources`]: Kubernetes' own resources: names, verbs, subresources, groups and their order.
+//! - [`resources`](mod@resources): Kubernetes' own resources: names, verbs, subresources, groups and their order.
 //! - [`decode`]: JSON and YAML to a tree, within bounds, telling keys given twice.
 //! - [`check`]: a tree against its type: wrong types, unknown fields, canonical forms.
-//! - [`validate`](mod@validate): what the schema alone says is wrong, for kinds without validation of their own.
+//! - [`validate`]: what the schema alone says is wrong, for kinds without validation of their own.
 //! - [`openapi`]: types and resources described as OpenAPI.
 //! - [`protobuf`]: a tree to the protobuf encoding of built-in kinds and back.
 //! - `facts`: the grammar of the table that both are made of, `facts/*.txt`.

@@ -84,12 +84,12 @@ impl<'a> OpenApi<'a> {
     /// The documents of version 3 there are, as they are named behind `/openapi/v3/`: `api/v1`, `apis`, `apis/apps`,
     /// `apis/apps/v1`, `version`, …; sorted.
     pub fn documents(&self) -> Vec<String> {
-        self.operations()
+        let names: BTreeSet<_> = self
+            .overview()
             .iter()
             .map(|operation| document_of(&operation.path))
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
+            .collect();
+        names.into_iter().collect()
     }
 
     /// The index at `/openapi/v3`: where each document is, with its hash.
@@ -133,8 +133,7 @@ impl<'a> OpenApi<'a> {
 
     /// One document of version 3, by its name among [`Self::documents`].
     pub fn v3(&self, name: &str) -> Option<Vec<u8>> {
-        let mut operations = self.operations();
-        operations.retain(|operation| document_of(&operation.path) == name);
+        let operations = self.operations(|document| document == name);
         if operations.is_empty() {
             return None;
         }
@@ -143,7 +142,7 @@ impl<'a> OpenApi<'a> {
 
     /// The document of version 2.
     pub fn v2(&self) -> Vec<u8> {
-        self.render(Dialect::V2, self.operations())
+        self.render(Dialect::V2, self.operations(|_| true))
     }
 
     /// The document of version 2 as protobuf (`application/com.github.proto-openapi.spec.v2.v1.0+protobuf`; client-go asks
@@ -157,7 +156,7 @@ impl<'a> OpenApi<'a> {
         };
         let facts = facts::types();
         let descriptions = Descriptions::read();
-        let (paths, schemas) = self.gather(dialect, self.operations(), &facts, &descriptions);
+        let (paths, schemas) = self.gather(dialect, self.operations(|_| true), &facts, &descriptions);
         let security = bearer();
         let (name, key) = security
             .as_object()
@@ -184,7 +183,20 @@ impl<'a> OpenApi<'a> {
         })
     }
 
-    fn operations(&self) -> Vec<Operation> {
+    /// The operations of the documents that are wanted.
+    fn operations(&self, wanted: impl Fn(&str) -> bool) -> Vec<Operation> {
+        let of = |group: &str, version: &str| wanted(&document_of(&operations::base(group, version)));
+        let mut all = self.overview();
+        all.retain(|operation| wanted(&document_of(&operation.path)));
+        let resources = self.resources.iter().filter(|row| of(row.group, row.version));
+        all.extend(resources.flat_map(|row| operations::of_resource(row)));
+        let custom = self.custom.iter().filter(|row| of(row.group, row.version));
+        all.extend(custom.flat_map(operations::of_custom));
+        all
+    }
+
+    /// The operations that aren't a resource's: one at least in each document.
+    fn overview(&self) -> Vec<Operation> {
         let mut all = operations::of_server();
         all.push(operations::of_groups());
         let built_in = self.resources.iter().map(|row| (row.group, row.version));
@@ -193,13 +205,8 @@ impl<'a> OpenApi<'a> {
             .collect();
         let groups: BTreeSet<_> = versions.iter().map(|(group, _)| *group).collect();
         all.extend(groups.into_iter().map(operations::of_group));
-        all.extend(
-            versions
-                .into_iter()
-                .map(|(group, version)| operations::of_version(group, version)),
-        );
-        all.extend(self.resources.iter().flat_map(|row| operations::of_resource(row)));
-        all.extend(self.custom.iter().flat_map(operations::of_custom));
+        let versions = versions.into_iter();
+        all.extend(versions.map(|(group, version)| operations::of_version(group, version)));
         all
     }
 

@@ -102,7 +102,7 @@ pub struct Field {
     pub default: Option<Value>,
     /// How a strategic merge patch treats it.
     pub merge: Merge,
-    /// Its number in the protobuf encoding; 0 if it has none.
+    /// Its number in the protobuf encoding; 0 if it has none, or stands in a message that JSON inlines.
     pub number: u32,
 }
 
