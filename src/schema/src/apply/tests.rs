@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     builtin::type_of_kind,
-    managed::{reset_fields, update},
+    managed::{NOTHING, reset_fields, update},
     types::{TypeId, Types},
 };
 
@@ -464,7 +464,7 @@ fn owners_in_other_versions_are_followed_through_conversion() {
         ty: kinds[version],
         api_version: ["x/v1", "x/v2"][version],
         versions: Some(&versions),
-        reset: reset_fields("none"),
+        reset: &NOTHING,
     };
     let live = json!({"apiVersion": "x/v1", "size": 1, "labels": {"a": "1"}, "metadata": {}});
     let live = apply(&model(0), &writer("one", 0), None, &live, false).unwrap();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{super::*, writer};
 use crate::{
-    managed::{reset_fields, update},
+    managed::{NOTHING, update},
     types::{Field, ListKind, Merge, Shape, Type, TypeId, Types},
 };
 
@@ -148,7 +148,7 @@ fn with_small<T>(test: impl FnOnce(&Model<'_>) -> T) -> T {
         ty,
         api_version: "x/v1",
         versions: None,
-        reset: reset_fields("none"),
+        reset: &NOTHING,
     })
 }
 
