@@ -104,6 +104,7 @@ fn applying_the_same_again_changes_nothing_not_even_a_time() {
     live["spec"]["revisionHistoryLimit"] = json!(10);
     let mut with_null = config.clone();
     with_null["metadata"]["creationTimestamp"] = json!(null);
+    with_null["metadata"]["uid"] = json!(null);
     for config in [config, with_null] {
         assert_eq!(
             apply(&model, &writer("a", 99), Some(&live), &config, false).unwrap(),
