@@ -65,6 +65,25 @@ impl Kubeconfig<'_> {
     }
 }
 
+/// What tells machines that join which cluster this is: the cluster alone, without a user.
+pub fn cluster_info(server: &str, authority: &Certificate) -> String {
+    format!(
+        "apiVersion: v1\n\
+         kind: Config\n\
+         clusters:\n\
+         - name: \"\"\n  \
+           cluster:\n    \
+             certificate-authority-data: {authority}\n    \
+             server: {server}\n\
+         contexts: null\n\
+         current-context: \"\"\n\
+         preferences: {{}}\n\
+         users: null\n",
+        authority = STANDARD.encode(authority.pem()),
+        server = serde_json::Value::from(server),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;

@@ -154,11 +154,8 @@ impl BuiltIn {
                 return refuse(why);
             }
         }
-        let significant = match attributes.old {
-            None => true,
-            Some(old) => pod_security::differs(old, object),
-        };
-        if significant && matches!(subject.subresource, "" | "ephemeralcontainers") {
+        let runs = matches!(subject.subresource, "" | "ephemeralcontainers");
+        if runs && attributes.old.is_none_or(|old| pod_security::differs(old, object)) {
             let labels = self.namespace_labels(namespace).await?;
             if let Some(why) = pod_security::enforce(&labels, &object["metadata"], &object["spec"]) {
                 return refuse(why);

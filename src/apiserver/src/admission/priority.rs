@@ -106,7 +106,7 @@ mod tests {
         json!({"metadata": {"name": name}, "value": value, "globalDefault": default})
     }
 
-    fn resolved(spec: Value, classes: &[Value]) -> Result<Value, String> {
+    fn resolved(spec: &Value, classes: &[Value]) -> Result<Value, String> {
         let mut pod = json!({ "spec": spec });
         resolve(&mut pod, classes)?;
         Ok(pod["spec"].take())
@@ -115,21 +115,21 @@ mod tests {
     #[test]
     fn classes_become_numbers() {
         let plain = json!({"priority": 0, "preemptionPolicy": "PreemptLowerPriority"});
-        assert_eq!(resolved(json!({}), &[class("a", 5, false)]), Ok(plain));
-        let defaulted = resolved(json!({}), &[class("a", 7, true), class("b", 5, true)]).unwrap();
+        assert_eq!(resolved(&json!({}), &[class("a", 5, false)]), Ok(plain));
+        let defaulted = resolved(&json!({}), &[class("a", 7, true), class("b", 5, true)]).unwrap();
         assert_eq!(
             (&defaulted["priority"], &defaulted["priorityClassName"]),
             (&json!(5), &json!("b"))
         );
         let mut never = class("n", 9, false);
         never["preemptionPolicy"] = "Never".into();
-        let named = resolved(json!({"priorityClassName": "n"}), &[never]).unwrap();
+        let named = resolved(&json!({"priorityClassName": "n"}), &[never]).unwrap();
         assert_eq!(
             (&named["priority"], &named["preemptionPolicy"]),
             (&json!(9), &json!("Never"))
         );
         let same = resolved(
-            json!({"priorityClassName": "a", "priority": 5}),
+            &json!({"priorityClassName": "a", "priority": 5}),
             &[class("a", 5, false)],
         );
         assert!(same.is_ok());
@@ -153,7 +153,7 @@ mod tests {
             ),
         ];
         for (spec, why) in table {
-            assert_eq!(resolved(spec, &classes), Err(why.to_owned()));
+            assert_eq!(resolved(&spec, &classes), Err(why.to_owned()));
         }
     }
 

@@ -117,7 +117,7 @@ pub(super) fn validate(pod: &Value) -> Result<(), String> {
     }
     let mut secrets = false;
     secret_names(spec, &mut |name| {
-        secrets |= name.as_str().is_some_and(|name| !name.is_empty())
+        secrets |= name.as_str().is_some_and(|name| !name.is_empty());
     });
     if secrets {
         return Err("a mirror pod may not reference secrets".to_owned());

@@ -4,15 +4,11 @@
 //! - one that writes the rules of aggregated cluster roles, after changes of any;
 //! - one that renews certificates when their time comes.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use bosun_pki::Keeper;
+use bosun_pki::{Certificate, Keeper};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -26,12 +22,13 @@ use super::{
         bootstrap::{self, Step},
         rbac,
     },
-    objects::Objects,
+    objects::{Objects, text},
 };
 use crate::{
     Reason, Registry, Status,
-    options::WriteOptions,
-    registry::{Follow, Followed, own_request},
+    admission::priority,
+    options::{DeleteOptions, WriteOptions},
+    registry::{Followed, own_request},
 };
 
 /// After a failure, what was to be done is tried again.
@@ -168,52 +165,70 @@ impl Index {
     }
 }
 
-/// Writes the roles and bindings of every cluster, as far as they are missing or lack something.
+/// Writes the objects that every cluster has, as far as they are missing or lack something: roles, bindings, priority
+/// classes. The namespaces are there.
 pub async fn write_defaults(registry: &Registry, now: Timestamp) -> Result<(), Status> {
     for (plural, wanted) in bootstrap::objects() {
-        let text = |field: &str| wanted["metadata"][field].as_str().unwrap_or_default();
-        let (namespace, name) = (text("namespace"), text("name"));
-        let place = Place {
-            registry,
-            plural,
-            namespace,
-            name,
-            now,
-        };
-        // Another server may write the same meanwhile: what it leaves is compared anew.
-        loop {
-            let stored = Objects::get(registry, rbac::GROUP, plural, namespace, name).await?;
-            let written = match bootstrap::reconcile(wanted, stored.as_ref()) {
-                Step::Keep => break,
-                Step::Create(object) => place.create(object).await,
-                Step::Update(object) => place.update(object).await,
-                Step::Replace(object) => match place.delete().await {
-                    Ok(()) => place.create(object).await,
-                    failed => failed,
-                },
-            };
-            match written {
-                Ok(()) => break,
-                Err(status) if matches!(status.reason, Reason::Conflict | Reason::AlreadyExists | Reason::NotFound) => {}
-                Err(status) => return Err(status),
-            }
-        }
+        let place = Place::of(registry, rbac::GROUP, plural, wanted, now);
+        place.bring(|stored| bootstrap::reconcile(wanted, stored)).await?;
+    }
+    for wanted in priority::system_classes() {
+        let place = Place::of(registry, "scheduling.k8s.io", "priorityclasses", &wanted, now);
+        place
+            .bring(|stored| stored.map_or_else(|| Step::Create(wanted.clone()), |_| Step::Keep))
+            .await?;
+    }
+    write_aggregated(registry, now).await
+}
+
+/// Writes what tells other servers whom to believe, and machines that join which cluster this is. `server` is where
+/// clients reach us, such as `https://192.0.2.7:6443`.
+pub async fn write_public_maps(
+    registry: &Registry,
+    keeper: &Keeper,
+    server: &str,
+    now: Timestamp,
+) -> Result<(), Status> {
+    for wanted in public_maps(&keeper.authority().certificate, server) {
+        let place = Place::of(registry, "", "configmaps", &wanted, now);
+        place.bring(|stored| with_data(&wanted, stored)).await?;
     }
     Ok(())
+}
+
+/// `extension-apiserver-authentication`, which servers behind the aggregator read, and `cluster-info`, which machines that
+/// join do.
+fn public_maps(authority: &Certificate, server: &str) -> [Value; 2] {
+    let map = |namespace: &str, name: &str, data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": namespace, "name": name}, "data": data});
+    let kubeconfig = bosun_pki::kubeconfig::cluster_info(server, authority);
+    [
+        map(
+            "kube-system",
+            "extension-apiserver-authentication",
+            json!({"client-ca-file": authority.pem()}),
+        ),
+        map("kube-public", "cluster-info", json!({ "kubeconfig": kubeconfig })),
+    ]
+}
+
+/// A map with at least this data; what else is in it (signatures) is others'.
+fn with_data(wanted: &Value, stored: Option<&Value>) -> Step {
+    let Some(stored) = stored else {
+        return Step::Create(wanted.clone());
+    };
+    let mut new = stored.clone();
+    for (key, value) in wanted["data"].as_object().into_iter().flatten() {
+        new["data"][key] = value.clone();
+    }
+    if new == *stored { Step::Keep } else { Step::Update(new) }
 }
 
 /// Writes the rules of aggregated cluster roles, where they are others than they add up to.
 pub async fn write_aggregated(registry: &Registry, now: Timestamp) -> Result<(), Status> {
     let roles = registry.list_now(rbac::GROUP, "clusterroles", "").await?;
     for role in aggregate::plan(&roles) {
-        let name = role["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let place = Place {
-            registry,
-            plural: "clusterroles",
-            namespace: "",
-            name: &name,
-            now,
-        };
+        let place = Place::of(registry, rbac::GROUP, "clusterroles", &role, now);
+        let name = place.name.clone();
         match place.update(role).await {
             Ok(()) => tracing::debug!(role = name, "aggregated rules were written"),
             // The change that was in the way wakes us again.
@@ -224,38 +239,86 @@ pub async fn write_aggregated(registry: &Registry, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// An object of RBAC that the server itself writes.
+/// An object that the server itself writes.
 struct Place<'a> {
     registry: &'a Registry,
+    group: &'a str,
     plural: &'a str,
-    namespace: &'a str,
-    name: &'a str,
+    namespace: String,
+    name: String,
     now: Timestamp,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    fn of(registry: &'a Registry, group: &'a str, plural: &'a str, object: &Value, now: Timestamp) -> Self {
+        Self {
+            registry,
+            group,
+            plural,
+            namespace: text(object, "/metadata/namespace").to_owned(),
+            name: text(object, "/metadata/name").to_owned(),
+            now,
+        }
+    }
+
+    /// Does what `decide` says of what is stored. Another server may write the same meanwhile: what it leaves is decided
+    /// anew.
+    async fn bring(&self, decide: impl Fn(Option<&Value>) -> Step) -> Result<(), Status> {
+        loop {
+            let stored = Objects::get(self.registry, self.group, self.plural, &self.namespace, &self.name).await?;
+            let written = match decide(stored.as_ref()) {
+                Step::Keep => return Ok(()),
+                Step::Create(object) => self.create(object).await,
+                Step::Update(object) => self.update(object).await,
+                Step::Replace(object) => match self.delete().await {
+                    Ok(()) => self.create(object).await,
+                    failed => failed,
+                },
+            };
+            match written {
+                Err(status)
+                    if matches!(
+                        status.reason,
+                        Reason::Conflict | Reason::AlreadyExists | Reason::NotFound
+                    ) => {}
+                other => return other,
+            }
+        }
+    }
+
     fn request(&self, verb: &'static str) -> Result<crate::Request, Status> {
         let table = self.registry.table();
         let row = table
-            .stored(rbac::GROUP, self.plural)
+            .stored(self.group, self.plural)
             .ok_or_else(|| Status::internal(format_args!("{} are not served", self.plural)))?;
-        let name = if verb == "create" { "" } else { self.name };
-        Ok(own_request(row, verb, self.namespace, name, self.now))
+        let name = if verb == "create" { "" } else { &self.name };
+        Ok(own_request(row, verb, &self.namespace, name, self.now))
     }
 
     async fn create(&self, object: Value) -> Result<(), Status> {
         let request = self.request("create")?;
-        self.registry.create(&request, object.into(), &WriteOptions::default()).await.map(drop)
+        self.registry
+            .create(&request, object.into(), &WriteOptions::default())
+            .await
+            .map(drop)
     }
 
     async fn update(&self, object: Value) -> Result<(), Status> {
         let request = self.request("update")?;
-        self.registry.update(&request, object.into(), &WriteOptions::default()).await.map(drop)
+        self.registry
+            .update(&request, object.into(), &WriteOptions::default())
+            .await
+            .map(drop)
     }
 
     async fn delete(&self) -> Result<(), Status> {
         let request = self.request("delete")?;
-        let options = crate::options::DeleteOptions::default();
-        self.registry.delete(&request, &options).await.map(drop)
+        self.registry
+            .delete(&request, &DeleteOptions::default())
+            .await
+            .map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,7 @@ impl Feed {
     }
 
     /// Makes the cache of a prefix, to be loaded; the one there is, if there is one.
-    pub fn register(&self, prefix: Arc<str>, fields: Fields, transformer: Arc<dyn Transformer>) -> Arc<Cache> {
+    pub fn register(&self, prefix: &Arc<str>, fields: Fields, transformer: Arc<dyn Transformer>) -> Arc<Cache> {
         let mut caches = self.caches.write();
         let make = || {
             Arc::new(Cache::new(
@@ -87,7 +87,7 @@ impl Feed {
             return Ok(cache);
         }
         // From here on it keeps what comes.
-        let cache = self.register(prefix.clone(), fields, transformer);
+        let cache = self.register(&prefix, fields, transformer);
         match self
             .load(KeyRange::prefix(prefix.to_string()), std::slice::from_ref(&cache), None)
             .await

@@ -2,6 +2,7 @@
 
 mod concurrent;
 mod deletes;
+mod etcd;
 mod reads;
 mod services;
 mod subresources;
@@ -26,8 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// An engine on a store of its own.
 pub(super) struct World {
     pub(super) registry: Arc<Registry>,
-    pub(super) store: Arc<Embedded>,
-    _dir: tempfile::TempDir,
+    pub(super) store: Arc<dyn Store>,
+    /// What the store needs to live.
+    _ground: Box<dyn std::any::Any + Send + Sync>,
 }
 
 impl World {
@@ -40,12 +42,16 @@ impl World {
         let store = Embedded::open(embedded::Options::new(dir.path().join("store")))
             .await
             .unwrap();
+        Self::on(store, dir, config).await
+    }
+
+    pub(super) async fn on(store: Arc<dyn Store>, ground: impl Send + Sync + 'static, config: Config) -> Self {
         let registry = Registry::open(store.clone(), builtin::rows(), config).await.unwrap();
         registry.make_namespaces(jiff::Timestamp::now()).await.unwrap();
         Self {
             registry,
             store,
-            _dir: dir,
+            _ground: Box::new(ground),
         }
     }
 
@@ -181,7 +187,10 @@ async fn what_was_stored_is_there_after_a_restart() {
 
 #[tokio::test]
 async fn a_watch_goes_on_after_a_restart_where_it_ended() {
-    let world = World::new().await;
+    goes_on_after_a_restart(World::new().await).await;
+}
+
+async fn goes_on_after_a_restart(world: World) {
     let (_, list) = world
         .list("v1/configmaps", "default", &ListOptions::default())
         .await

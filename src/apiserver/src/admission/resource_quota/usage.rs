@@ -88,10 +88,10 @@ fn is_over(pod: &Value) -> bool {
 /// Kinds whose objects use any of these.
 pub(super) fn kinds(hard: &Amounts) -> BTreeSet<(String, String)> {
     hard.keys()
-        .filter_map(|name| {
+        .map(|name| {
             if let Some(counted) = name.strip_prefix("count/") {
                 let (plural, group) = counted.split_once('.').unwrap_or((counted, ""));
-                return Some((group.to_owned(), plural.to_owned()));
+                return (group.to_owned(), plural.to_owned());
             }
             let plural = match name.as_str() {
                 "services" | "services.nodeports" | "services.loadbalancers" => "services",
@@ -100,7 +100,7 @@ pub(super) fn kinds(hard: &Amounts) -> BTreeSet<(String, String)> {
                 other if other.contains(".storageclass.storage.k8s.io/") => "persistentvolumeclaims",
                 _ => "pods",
             };
-            Some((String::new(), plural.to_owned()))
+            (String::new(), plural.to_owned())
         })
         .collect()
 }
