@@ -24,7 +24,9 @@ async fn what_was_acknowledged_is_there_after_a_kill() -> anyhow::Result<()> {
     for entry in std::fs::read_dir(server.data_dir().join("server/store"))? {
         let bytes = std::fs::read(entry?.path())?;
         let plain = [b"correct horse".as_slice(), b"Y29ycmVjdCBob3JzZQ"];
-        let leaks = plain.iter().any(|text| bytes.windows(text.len()).any(|window| window == *text));
+        let leaks = plain
+            .iter()
+            .any(|text| bytes.windows(text.len()).any(|window| window == *text));
         ensure!(!leaks, "the Secret lies in the open");
     }
     Ok(())
@@ -41,11 +43,22 @@ async fn who_did_what_is_written_down_and_no_secrets() -> anyhow::Result<()> {
     server.stop().await?;
     let log = std::fs::read_to_string(server.data_dir().join("server/audit/audit.log"))?;
     let events: Vec<Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let found = events.iter().find(|event| event["requestURI"] == path && event["verb"] == "create");
+    let found = events
+        .iter()
+        .find(|event| event["requestURI"] == path && event["verb"] == "create");
     let event = found.expect("the request is in the log");
-    ensure!(event["user"]["username"] == "kubernetes-admin" && event["responseStatus"]["code"] == 201, "{event}");
-    ensure!(event["objectRef"] == json!({"resource": "secrets", "namespace": "default", "apiVersion": "v1"}), "{event}");
-    ensure!(event["annotations"]["authorization.k8s.io/decision"] == "allow", "{event}");
+    ensure!(
+        event["user"]["username"] == "kubernetes-admin" && event["responseStatus"]["code"] == 201,
+        "{event}"
+    );
+    ensure!(
+        event["objectRef"] == json!({"resource": "secrets", "namespace": "default", "apiVersion": "v1"}),
+        "{event}"
+    );
+    ensure!(
+        event["annotations"]["authorization.k8s.io/decision"] == "allow",
+        "{event}"
+    );
     ensure!(!log.contains("password") && !events.iter().any(|event| event["requestURI"] == "/readyz"));
     Ok(())
 }
@@ -61,11 +74,46 @@ async fn a_start_that_can_not_be_says_why_and_what_to_do() -> anyhow::Result<()>
     let policy = policy.to_string_lossy().into_owned();
     for (flags, words) in [
         (vec!["--data-dir", &data], "--no-agent"),
-        (vec!["--no-agent", "--data-dir", &data, "--bind", "127.0.0.1", "--port", &port], "--port"),
-        (vec!["--no-agent", "--data-dir", &data, "--bind", "192.0.2.1", "--port", "0"], "--bind"),
-        (vec!["--no-agent", "--data-dir", "/proc/nowhere", "--bind", "127.0.0.1", "--port", "0"], "--data-dir"),
         (
-            vec!["--no-agent", "--data-dir", &data, "--bind", "127.0.0.1", "--port", "0", "--audit-policy", &policy],
+            vec![
+                "--no-agent",
+                "--data-dir",
+                &data,
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                &port,
+            ],
+            "--port",
+        ),
+        (
+            vec!["--no-agent", "--data-dir", &data, "--bind", "192.0.2.1", "--port", "0"],
+            "--bind",
+        ),
+        (
+            vec![
+                "--no-agent",
+                "--data-dir",
+                "/proc/nowhere",
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                "0",
+            ],
+            "--data-dir",
+        ),
+        (
+            vec![
+                "--no-agent",
+                "--data-dir",
+                &data,
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--audit-policy",
+                &policy,
+            ],
             "audit.k8s.io/v1",
         ),
     ] {

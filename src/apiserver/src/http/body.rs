@@ -158,16 +158,25 @@ pub fn too_many_requests() -> Status {
     }
 }
 
+async fn next<B>(mut body: Pin<&mut B>) -> Option<Result<Frame<Bytes>, Status>>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BodyError>,
+{
+    let frame = body.frame().await?;
+    Some(frame.map_err(|error| Status::bad_request(format!("the body could not be read: {}", error.into()))))
+}
+
 /// Takes no more than `most` bytes and forgets them: a client that is answered while it still sends may see its
 /// connection break rather than the answer.
 async fn discard<B>(mut body: Pin<&mut B>, most: usize)
 where
     B: HttpBody<Data = Bytes>,
+    B::Error: Into<BodyError>,
 {
     let mut taken = 0;
-    while taken <= most
-        && let Some(Ok(frame)) = body.frame().await
-    {
+    while taken <= most {
+        let Some(Ok(frame)) = next(body.as_mut()).await else { return };
         taken += frame.data_ref().map_or(0, Bytes::len);
     }
 }
@@ -192,11 +201,8 @@ where
     let mut share = Share::default();
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            let error = error.into();
-            Status::new(Reason::BadRequest, format!("the body could not be read: {error}"))
-        })?;
+    while let Some(frame) = next(body.as_mut()).await {
+        let frame = frame?;
         let Ok(chunk) = frame.into_data() else { continue };
         if chunk.is_empty() {
             continue;
