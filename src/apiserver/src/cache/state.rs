@@ -132,7 +132,8 @@ impl Change {
             return frame.clone();
         }
         let frame = make(self.json(kind));
-        if !frames.cold {
+        // An empty one tells that it could not be made.
+        if !frames.cold && !frame.is_empty() {
             frames.made.push((kind, representation, frame.clone()));
         }
         frame
