@@ -205,6 +205,19 @@ impl State {
         })
     }
 
+    /// The objects from key `start` on whose keys begin with `under`.
+    pub(super) fn from(&self, start: &str, under: &str) -> Arc<[Arc<Entry>]> {
+        if start.is_empty() && under.is_empty() {
+            return self.everything();
+        }
+        let range = (Bound::Included(start), Bound::Unbounded);
+        let entries = self.objects.range::<str, _>(range).map(|(_, entry)| entry);
+        entries
+            .take_while(|entry| entry.key().starts_with(under))
+            .cloned()
+            .collect()
+    }
+
     /// Of the last change here.
     pub(super) fn revision(&self) -> Revision {
         self.revision
