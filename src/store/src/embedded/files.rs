@@ -129,9 +129,10 @@ fn lock(path: &Path) -> Result<File> {
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(failed)?;
+    // For people only; a full disk must not keep the store from opening.
+    if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+        tracing::debug!(%error, lock = %path.display(), "the lock does not tell its holder");
+    }
     Ok(file)
 }
 
