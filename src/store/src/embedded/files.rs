@@ -139,6 +139,8 @@ fn lock(path: &Path) -> Result<File> {
 /// An empty store, in a single file.
 fn create(path: &Path) -> rusqlite::Result<()> {
     let db = connect(path)?;
+    // A file beside it would outlive a crash, and be taken for the next one's.
+    db.pragma_update(None, "journal_mode", "MEMORY")?;
     // Both only count before the first table.
     db.pragma_update(None, "page_size", PAGE as i64)?;
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
