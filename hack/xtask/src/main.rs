@@ -3,15 +3,21 @@
 //! - [`lint`]: what rustc and clippy can't see: directions between rooms, manifests, the shape of source files.
 //! - [`red`]: a run is good when exactly the tests of `tests/red.txt` fail.
 //! - [`conformance`]: the conformance behaviours that no passing test covers.
+//! - [`facts`]: the table of facts about Kubernetes' API, from upstream's specification.
 //!
 //! The rules are pure functions with their tables beside them; this file reads the inputs and prints the outcome.
 
 mod conformance;
+mod facts;
 mod lint;
 mod red;
 mod report;
 
-use std::{env, fs, path::PathBuf, process::ExitCode};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, bail};
 
@@ -21,6 +27,7 @@ Usage: cargo xtask <chore>
   lint                              directions between rooms, manifests, source files
   red [--tier N] [--junit FILE]     exactly the tests of tests/red.txt may fail
   conformance [--junit FILE]        conformance behaviours not covered by the last run
+  facts OPENAPI PROTOBUF            write the table of facts about Kubernetes' API from these two files
 ";
 
 /// Where nextest's profile `ci` leaves its report.
@@ -39,6 +46,12 @@ fn main() -> ExitCode {
 fn run(args: Vec<String>) -> anyhow::Result<ExitCode> {
     let mut args = args.into_iter();
     let chore = args.next().unwrap_or_default();
+    if chore == "facts" {
+        let (Some(openapi), Some(protobuf), None) = (args.next(), args.next(), args.next()) else {
+            bail!("facts takes two files\n\n{USAGE}");
+        };
+        return write_facts(openapi.as_ref(), protobuf.as_ref());
+    }
     let mut tier = None;
     let mut junit = root().join(JUNIT);
     while let Some(option) = args.next() {
@@ -75,6 +88,22 @@ fn run(args: Vec<String>) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(2))
         }
     }
+}
+
+fn write_facts(openapi: &Path, protobuf: &Path) -> anyhow::Result<ExitCode> {
+    let json = |path: &Path| -> anyhow::Result<serde_json::Value> {
+        let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))
+    };
+    let (openapi, protobuf) = (json(openapi)?, json(protobuf)?);
+    let folder = root().join("src/schema/src/facts");
+    for (name, text) in [
+        ("types.txt", facts::types(&openapi, &protobuf)?),
+        ("resources.txt", facts::resources(&openapi)?),
+    ] {
+        fs::write(folder.join(name), text).with_context(|| format!("writing {name}"))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The repository's folder: two above this package.

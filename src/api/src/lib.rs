@@ -7,15 +7,21 @@
 //! - [`expand`]: `$(NAME)` in commands and environments.
 //! - [`labels`]: what sandboxes, containers and pods from files are labelled with.
 //! - [`names`]: what they may look like.
+//! - [`field`]: fields of an object, and what can be wrong with them.
+//! - [`selector`]: label selectors.
+//! - [`pod`]: defaults and validation of pods and their templates.
 //! - [`manifest`]: a file's bytes to a pod with its defaults, validated, or to errors that name the field.
 
 pub mod expand;
+pub mod field;
 pub mod ids;
 pub mod labels;
 pub mod manifest;
 pub mod names;
+pub mod pod;
 pub mod qos;
 pub mod quantity;
+pub mod selector;
 
 pub use expand::expand;
 pub use ids::{ContainerId, PodKey, PodUid, SandboxId};

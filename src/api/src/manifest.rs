@@ -3,17 +3,15 @@
 //! [`decode`] parses strictly (a field nobody knows is an error, not a surprise at run time), sets [`defaults`],
 //! [`validate`]s, and gives the pod the identity of a pod from a file. A file holds one `v1` `Pod`, in YAML or JSON.
 
-mod defaults;
-mod field;
 mod identity;
 mod syntax;
-mod validate;
 
-pub use defaults::defaults;
-pub use field::{FieldError, Problem};
-pub use validate::validate;
-
-use crate::core::Pod;
+pub use crate::field::{FieldError, Problem};
+use crate::{
+    core::Pod,
+    field,
+    pod::{defaults::defaults, validate},
+};
 
 /// No manifest is longer, as upstream has it.
 pub const MAX_BYTES: usize = 10 << 20;
@@ -58,7 +56,7 @@ pub fn decode(bytes: &[u8], file_name: &str, node_name: &str) -> Result<Pod, Man
     let tree = syntax::parse(bytes)?;
     let (mut pod, mut errors) = syntax::typed(&tree)?;
     defaults(&mut pod);
-    errors.extend(validate(&pod));
+    errors.extend(validate::from_file(&pod));
     identity::assign(&mut pod, &tree, file_name, node_name);
     errors.extend(identity::validate(&pod));
     if errors.is_empty() {

@@ -84,6 +84,16 @@ impl Quantity {
         self.nanos % NANOS == 0
     }
 
+    /// Whether the amount is some whole, positive number of times `unit`.
+    pub fn is_multiple_of(self, unit: Self) -> bool {
+        unit.nanos > 0 && self.nanos % unit.nanos == 0
+    }
+
+    /// Whether the amount is above zero.
+    pub fn is_positive(self) -> bool {
+        self.nanos > 0
+    }
+
     fn scaled(self, unit: i128) -> i64 {
         let away = i128::from(self.nanos % unit != 0) * self.nanos.signum();
         (self.nanos / unit + away).clamp(i64::MIN.into(), i64::MAX.into()) as i64

@@ -1,6 +1,6 @@
 //! What a request is answered when it can't be done: `meta.v1.Status`, in upstream's words.
 
-use bosun_api::manifest::{FieldError, Problem};
+use bosun_api::manifest::FieldError;
 use serde_json::{Value, json};
 
 /// Why, for programs (`metav1.StatusReason`).
@@ -188,15 +188,7 @@ fn details(group: &str, kind: &str, name: &str) -> Value {
 
 /// One field's error, for programs.
 fn cause(error: &FieldError) -> Value {
-    let reason = match &error.problem {
-        Problem::Required(_) => "FieldValueRequired",
-        Problem::Invalid(..) | Problem::Unknown => "FieldValueInvalid",
-        Problem::WrongType(_) => "FieldValueTypeInvalid",
-        Problem::Unsupported(..) => "FieldValueNotSupported",
-        Problem::Duplicate(_) => "FieldValueDuplicate",
-        Problem::NotFound(_) => "FieldValueNotFound",
-        Problem::Forbidden(_) => "FieldValueForbidden",
-    };
+    let reason = error.problem.cause();
     let text = error.to_string();
     let message = text.strip_prefix(&format!("{}: ", error.field)).unwrap_or(&text);
     json!({"reason": reason, "message": message, "field": error.field})
@@ -208,6 +200,8 @@ mod tests {
 
     #[test]
     fn an_invalid_object_is_told_as_upstream_does() {
+        use bosun_api::manifest::Problem;
+
         let errors = [FieldError {
             field: "spec.containers[0].name".into(),
             problem: Problem::Required(String::new()),

@@ -1,8 +1,25 @@
 //! What is particular to each built-in kind: its defaults, what a valid object is, what an update may change, what a
 //! table of them shows. Pure: `now` and all else from outside is passed in.
 //!
-//! - [`strategy`]: what the API server asks of a kind.
+//! - [`strategy`]: what the API server asks of a kind, and what answers it for each.
+//! - [`scale`]: the number of replicas, the same for all kinds that have one.
+//! - [`meta`]: names and metadata, the same for all kinds but for the rule of names.
+//!
+//! Inside, `kind` makes a strategy of what is written against a typed structure; each group of the API has a room of
+//! its own with its kinds.
 
+mod apps;
+mod core;
+mod difference;
+mod kind;
+pub mod meta;
+mod registry;
+pub mod scale;
 pub mod strategy;
+mod template;
+#[cfg(test)]
+mod testing;
 
+pub use core::binding::{BindError, bind};
+pub use registry::strategy;
 pub use strategy::{Context, Outcome, Strategy};

@@ -4,7 +4,25 @@
 //! definitions; whoever works on objects sees only [`Types`].
 //!
 //! - [`types`]: the model of a structure.
+//! - [`builtin`]: Kubernetes' own types as such a model ([`Types::builtin`]), by name and by kind.
+//! - [`resources`]: Kubernetes' own resources: names, verbs, subresources, groups and their order.
+//! - [`decode`]: JSON and YAML to a tree, within bounds, telling keys given twice.
+//! - [`check`]: a tree against its type: wrong types, unknown fields, canonical forms.
+//! - [`openapi`]: types and resources described as OpenAPI.
+//! - [`protobuf`]: a tree to the protobuf encoding of built-in kinds and back.
+//! - `facts`: the grammar of the table that both are made of, `facts/*.txt`.
 
+pub mod builtin;
+pub mod check;
+pub mod decode;
+mod facts;
+pub mod openapi;
+pub mod protobuf;
+pub mod resources;
+mod time;
 pub mod types;
 
+pub use builtin::type_of_kind;
+pub use openapi::{CustomResource, OpenApi};
+pub use resources::{GroupFacts, ResourceFacts, SubresourceFacts, VersionFacts, groups, resources};
 pub use types::{Field, ListKind, Merge, Shape, Type, TypeId, Types};

@@ -108,6 +108,7 @@ pub struct Field {
 
 /// How a strategic merge patch treats a field (`x-kubernetes-patch-strategy`, `x-kubernetes-patch-merge-key`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_field_names, reason = "upstream's word for one of its strategies")]
 pub struct Merge {
     /// Lists are merged rather than replaced.
     pub merge: bool,

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::field::{Errors, FieldError, Path};
 use crate::{
     core::{Pod, Toleration},
+    field::{Errors, FieldError, Path},
     labels,
 };
 
@@ -54,11 +54,11 @@ pub(super) fn validate(pod: &Pod) -> Vec<FieldError> {
     {
         errors.invalid(
             &Path::root("metadata").child("name"),
-            name,
+            name.as_str(),
             "with the node's name as suffix it must be no more than 253 characters",
         );
     }
-    errors.0
+    errors.into_vec()
 }
 
 /// A hash of what is written, not of what was made of it: a new version of ours with another default restarts

@@ -3,11 +3,11 @@
 use serde_json::Value;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
-use super::{
-    ManifestError,
+use super::ManifestError;
+use crate::{
+    core::Pod,
     field::{FieldError, Problem},
 };
-use crate::core::Pod;
 
 /// The one document of a file. JSON is read as the YAML it is, so that a key given twice is an error in both.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, ManifestError> {

@@ -1,0 +1,9 @@
+//! The core group, and what is stored with it: events in their newer version.
+
+pub(crate) mod binding;
+pub(crate) mod config;
+pub(crate) mod namespace;
+pub(crate) mod pod;
+pub(crate) mod replication;
+pub(crate) mod service;
+pub(crate) mod volume;
