@@ -108,7 +108,7 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
         registry.clone(),
         Gate::new(authenticator, authorizer),
         paths,
-        audit,
+        audit.clone(),
         metrics,
         http::Limits::default(),
         end.clone(),
@@ -121,6 +121,7 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     let serving = server::serve(listener, Arc::new(tls), router, server::Limits::default(), end);
     ready_line(&settings, local, started);
     serving.await;
+    audit.flush();
     Ok(())
 }
 

@@ -158,6 +158,20 @@ pub fn too_many_requests() -> Status {
     }
 }
 
+/// Takes no more than `most` bytes and forgets them: a client that is answered while it still sends may see its
+/// connection break rather than the answer.
+async fn discard<B>(mut body: Pin<&mut B>, most: usize)
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let mut taken = 0;
+    while taken <= most
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        taken += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
 /// Reads a request's body, no more than `max` bytes of it and within the budget. The caller sets the deadline.
 pub async fn read<B>(body: B, max: usize, budget: &Budget) -> Result<(Bytes, Share), Status>
 where
@@ -170,10 +184,11 @@ where
             format!("Request entity too large: limit is {max}"),
         )
     };
+    let mut body = std::pin::pin!(body);
     if body.size_hint().lower() > max as u64 {
+        discard(body, max).await;
         return Err(too_large());
     }
-    let mut body = std::pin::pin!(body);
     let mut share = Share::default();
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
@@ -187,6 +202,8 @@ where
             continue;
         }
         if first.len() + all.len() + chunk.len() > max {
+            drop((first, all));
+            discard(body, max).await;
             return Err(too_large());
         }
         budget.take(&mut share, chunk.len())?;
