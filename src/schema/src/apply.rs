@@ -210,6 +210,12 @@ fn keep_server_fields(object: &mut Value, live: &Value) {
             metadata.insert(name.to_owned(), value.clone());
         }
     }
+    // Another UID is a precondition that fails, and is left for that.
+    for name in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if let Some(value) = live.get("metadata").and_then(|metadata| metadata.get(name)) {
+            metadata.entry(name).or_insert_with(|| value.clone());
+        }
+    }
 }
 
 /// Takes out of the object what the manager applied last time, doesn't now, and nobody else owns.

@@ -5,8 +5,9 @@
 //!
 //! - [`program`]: an expression, compiled.
 //! - [`value`]: JSON values as CEL sees them.
-//! - [`machine`]: what expressions run on, with a budget.
+//! - [`machine`]: what expressions run on, with a budget; [`functions`]: what they may call.
 
+mod functions;
 mod machine;
 mod program;
 mod value;

@@ -15,7 +15,7 @@ use kube_cel::{
     cel::{Context, ExecutionError, FunctionContext, Program, ResolveResult, Value, extractors::This},
 };
 
-use super::value::size;
+use super::{functions::TYPES, value::size};
 
 /// What one rule may cost, as upstream counts its own cost.
 pub(super) const PER_RULE: u64 = 1_000_000;
@@ -74,6 +74,12 @@ impl Machine {
         context.add_function("replace", replace);
         context.add_function("join", join);
         context.add_function("lists.range", range);
+        context.add_function("type", type_of);
+        context.add_function("dyn", argument);
+        context.add_function("bool", truth);
+        for (name, ty) in TYPES {
+            context.add_variable_from_value(name, ty);
+        }
         Self {
             context,
             timestamp: Program::compile("timestamp(text)").ok(),
@@ -190,6 +196,38 @@ fn check_format(context: &FunctionContext<'_, '_>) -> ResolveResult {
         return Err(context.error("invalid precision in format string"));
     }
     Ok(value)
+}
+
+/// `type(value)`, which compares with the names of types; what those are is nobody's business.
+fn type_of(context: &FunctionContext<'_, '_>) -> ResolveResult {
+    let name = match argument(context)? {
+        Value::List(_) => "list",
+        Value::Map(_) => "map",
+        Value::Int(_) => "int",
+        Value::UInt(_) => "uint",
+        Value::Float(_) => "double",
+        Value::String(_) => "string",
+        Value::Bytes(_) => "bytes",
+        Value::Bool(_) => "bool",
+        Value::Duration(_) => "google.protobuf.Duration",
+        Value::Timestamp(_) => "google.protobuf.Timestamp",
+        Value::Null => "null_type",
+        _ => "unknown",
+    };
+    Ok(name.into())
+}
+
+/// `bool(value)`
+fn truth(context: &FunctionContext<'_, '_>) -> ResolveResult {
+    match argument(context)? {
+        Value::Bool(truth) => Ok(Value::Bool(truth)),
+        Value::String(text) => match text.as_str() {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
+            _ => Err(context.error("type conversion error from 'string' to 'bool'")),
+        },
+        _ => Err(ExecutionError::NoSuchOverload),
+    }
 }
 
 /// `text.replace(old, new[, times])`

@@ -10,6 +10,7 @@ use kube_cel::cel::{
 use serde_json::Value as Json;
 
 use super::{
+    functions::{self, TYPES},
     machine::{CHARGE, CHARGE_PATTERN, CHARGE_SQUARE, FORMAT, Machine},
     value,
 };
@@ -23,32 +24,6 @@ const MAX_EXPRESSIONS: usize = 4096;
 
 /// No rule's expressions are nested deeper.
 const MAX_DEPTH: usize = 100;
-
-/// Groups of functions, and names of types.
-const NAMES: [&str; 22] = [
-    "sets",
-    "math",
-    "base64",
-    "format",
-    "ip",
-    "cidr",
-    "lists",
-    "optional",
-    "jsonpatch",
-    "int",
-    "uint",
-    "double",
-    "bool",
-    "string",
-    "bytes",
-    "list",
-    "map",
-    "null_type",
-    "type",
-    "timestamp",
-    "duration",
-    "dyn",
-];
 
 /// An expression that can be evaluated.
 #[derive(Debug)]
@@ -229,8 +204,9 @@ impl Rewriter<'_> {
         Ok(match source {
             Expr::Literal(literal) => Expr::Literal(literal.clone()),
             Expr::Ident(name) => {
-                if !self.is_variable(name) && !NAMES.contains(&&**name) {
-                    return Err(format!("undeclared reference to '{name}' (in container '')"));
+                let is_type = TYPES.iter().any(|(ty, _)| ty == name);
+                if !self.is_variable(name) && !is_type && !functions::is_group(name) {
+                    return Err(undeclared(name));
                 }
                 Expr::Ident(name.clone())
             }
@@ -282,6 +258,20 @@ impl Rewriter<'_> {
 
     fn call(&mut self, made: &CallExpr) -> Result<CallExpr, String> {
         let name = &*made.func_name;
+        let group = match &made.target {
+            Some(target) => match &target.expr {
+                Expr::Ident(group) if !self.is_variable(group) && functions::is_group(group) => Some(group),
+                _ => None,
+            },
+            None => None,
+        };
+        let known = match group {
+            Some(group) => functions::is_known(&format!("{group}.{name}")),
+            None => functions::is_known(name),
+        };
+        if !known {
+            return Err(undeclared(name));
+        }
         let target = match &made.target {
             Some(target) if name == "format" && !matches!(target.expr, Expr::Ident(_)) => {
                 Some(call(FORMAT, self.value(target)?))
@@ -292,7 +282,7 @@ impl Rewriter<'_> {
             Some(target) => Some(self.value(target)?),
             None => None,
         };
-        let of_sets = matches!(&made.target, Some(target) if target.expr == Expr::Ident("sets".to_owned()));
+        let of_sets = group.is_some_and(|group| group == "sets");
         let mut args = Vec::with_capacity(made.args.len());
         for (at, argument) in made.args.iter().enumerate() {
             let is_container = at == 0 && matches!(name, "_[_]" | "_[?_]" | "_?._");
@@ -396,6 +386,10 @@ fn named<'n>(node: &'n Node, field: &str, whole: bool) -> Option<(String, Option
         _ if implicit || node.preserve => Some((field.to_owned(), None)),
         _ => None,
     }
+}
+
+fn undeclared(name: &str) -> String {
+    format!("undeclared reference to '{name}' (in container '')")
 }
 
 fn check_pattern(pattern: &str) -> Result<(), String> {

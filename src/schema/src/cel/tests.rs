@@ -109,6 +109,16 @@ fn rules_hold_or_do_not() {
         ("cidr('10.0.0.0/8').containsIP('10.1.2.3')", true),
         ("'%s-%d'.format([self.name, self.n]) == 'abc-2'", true),
         ("self.name == 'abc' || self.name / 0 == 1", true),
+        (
+            "type(self.port) == string && type(self.n) == int && type(self.tags) != map",
+            true,
+        ),
+        ("type(self.port) == int ? dyn(self.port) > 0 : self.port == '80'", true),
+        (
+            "bool('true') && math.greatest(1, 2) == 2 && base64.encode(b'a') == 'YQ=='",
+            true,
+        ),
+        ("self.tags.exists(string, string == 'a')", true),
     ];
     for (rule, expected) in table {
         assert_eq!(holds(rule, &spec), expected, "{rule}");
@@ -132,6 +142,74 @@ fn a_rule_at_the_root_sees_the_name_and_one_below_its_value() {
     assert_eq!(
         told(&whole, &json!({"n": -1}), None),
         [r#"spec.n: Invalid value: "integer": failed rule: self > 0"#]
+    );
+}
+
+#[test]
+fn rules_work_on_lists_texts_and_raw_patterns_as_people_write_them() {
+    let parents = json!({
+        "type": "array", "maxItems": 32,
+        "items": {"type": "object", "properties": {
+            "group": {"type": "string", "default": "g"}, "name": {"type": "string"}, "namespace": {"type": "string"},
+            "section": {"type": "string"},
+        }},
+        "x-kubernetes-validations": [
+            {
+                "message": "section must be told where parents are alike",
+                "rule": "self.all(p1, self.all(p2, p1.group == p2.group && p1.name == p2.name && (((!has(p1.__namespace__) || \
+                         p1.__namespace__ == '') && (!has(p2.__namespace__) || p2.__namespace__ == '')) || \
+                         (has(p1.__namespace__) && has(p2.__namespace__) && p1.__namespace__ == p2.__namespace__)) ? \
+                         ((!has(p1.section) || p1.section == '') == (!has(p2.section) || p2.section == '')) : true))",
+            },
+            {
+                "message": "section must be unique",
+                "rule": "self.all(p1, self.exists_one(p2, p1.name == p2.name && (has(p1.section) == has(p2.section)) && \
+                         (!has(p1.section) || p1.section == p2.section)))",
+            },
+        ],
+    });
+    let path = json!({
+        "type": "object", "properties": {"type": {"type": "string"}, "value": {"type": "string"}},
+        "x-kubernetes-validations": [
+            {"message": "must start with a slash", "rule": "(self.type in ['Exact','Prefix']) ? self.value.startsWith('/') : true"},
+            {
+                "message": "must be a path",
+                "rule": r#"self.type != 'Exact' || self.value.matches(r"""^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})+$""")"#,
+            },
+        ],
+    });
+    let timeouts = json!({
+        "type": "object", "properties": {"request": {"type": "string"}, "backend": {"type": "string"}},
+        "x-kubernetes-validations": [{
+            "message": "backend may not be longer",
+            "rule": "!(has(self.request) && has(self.backend) && duration(self.request) != duration('0s') && \
+                     duration(self.backend) > duration(self.request))",
+        }],
+    });
+    let definition = definition(
+        &json!({"parents": parents, "path": path, "timeouts": timeouts}),
+        &json!([]),
+    );
+    let good = json!({
+        "parents": [{"group": "g", "name": "a"}, {"group": "g", "name": "b", "namespace": "x", "section": "s"}],
+        "path": {"type": "Exact", "value": "/a%20b"},
+        "timeouts": {"request": "10s", "backend": "1500ms"},
+    });
+    assert_eq!(told(&definition, &good, None), [""; 0]);
+    let bad = json!({
+        "parents": [{"group": "g", "name": "a"}, {"group": "g", "name": "a", "section": "s"}, {"group": "g", "name": "a"}],
+        "path": {"type": "Exact", "value": "a b"},
+        "timeouts": {"request": "1s", "backend": "1m"},
+    });
+    assert_eq!(
+        told(&definition, &bad, None),
+        [
+            r#"spec.parents: Invalid value: "array": section must be told where parents are alike"#,
+            r#"spec.parents: Invalid value: "array": section must be unique"#,
+            r#"spec.path: Invalid value: "object": must start with a slash"#,
+            r#"spec.path: Invalid value: "object": must be a path"#,
+            r#"spec.timeouts: Invalid value: "object": backend may not be longer"#,
+        ]
     );
 }
 
@@ -278,6 +356,14 @@ fn rules_that_cannot_work_are_refused_with_their_definition() {
         (
             json!({"rule": "other == 1"}),
             "rule: Invalid value: {\"rule\":\"other == 1\"}: compilation failed: undeclared reference to 'other'",
+        ),
+        (
+            json!({"rule": "self.name.twist()"}),
+            "rule: Invalid value: {\"rule\":\"self.name.twist()\"}: compilation failed: undeclared reference to 'twist'",
+        ),
+        (
+            json!({"rule": "sets.twist([], [])"}),
+            "rule: Invalid value: {\"rule\":\"sets.twist([], [])\"}: compilation failed: undeclared reference to 'twist'",
         ),
         (
             json!({"rule": "self.name.matches('[')"}),
