@@ -9,11 +9,13 @@
 //! - [`cache`]: what reads and watches are answered from.
 //! - [`custom`]: rows of custom resources, from their definitions.
 //! - [`admission`]: what is asked before a change is stored.
+//! - [`advertise`]: `default/kubernetes`, the Service by which pods reach the API.
 //! - [`transform`]: what happens to objects on their way to the store: encryption.
 //! - [`discovery`]: what is served, told to clients; [`representation`]: tables and metadata of objects.
 //! - [`audit`]: who did what, by policy; [`metrics`]: what is counted.
 
 pub mod admission;
+pub mod advertise;
 pub mod audit;
 pub mod auth;
 pub mod cache;

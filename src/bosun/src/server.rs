@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use bosun_apiserver::{
     CustomResources, Registry,
+    advertise::Advertised,
     audit::{Audit, Log, Policy, Rotation},
     auth::{Authenticator, Authorizer, Upkeep, upkeep::write_defaults},
     discovery,
@@ -29,6 +30,7 @@ use tokio::{
     net::{TcpListener, TcpSocket},
     runtime,
     signal::unix::{SignalKind, signal},
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -110,11 +112,19 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
         registry.clone(),
         Gate::new(authenticator, authorizer),
         paths,
-        audit,
+        audit.clone(),
         metrics,
         http::Limits::default(),
         end.clone(),
     );
+    let advertised = Advertised {
+        address,
+        port,
+        service_addresses: settings.service_cidrs.iter().filter_map(|cidr| cidr.nth(1)).collect(),
+    };
+    advertised.write(&registry, Timestamp::now()).await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(advertised.keep(registry.clone()));
     let tls = server::tls_config(keeper.resolver(), AnyClient::new(&keeper.authority().certificate))?;
 
     let local = SocketAddr::new(reachable(&settings), port);
@@ -123,6 +133,7 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     let serving = server::serve(listener, Arc::new(tls), router, server::Limits::default(), end);
     ready_line(&settings, local, started);
     serving.await;
+    audit.flush();
     Ok(())
 }
 

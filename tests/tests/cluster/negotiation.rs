@@ -89,7 +89,7 @@ async fn an_object_is_sent_in_the_form_that_is_wanted() -> anyhow::Result<()> {
 async fn what_comes_as_protobuf_or_yaml_is_the_same_object() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let client = server.client()?;
-    let yaml = "metadata:\n  name: a\ndata:\n  x: y\n";
+    let yaml = "metadata:\n  name: a\ndata:\n  x: word\n";
     let send = |kind: &'static str, body: Bytes| {
         let request = client.request(Method::POST, MAPS).header("content-type", kind);
         let request = request.body(Full::from(body));

@@ -1,5 +1,6 @@
 //! The engine over the embedded store, without HTTP.
 
+mod admission;
 mod concurrent;
 mod deletes;
 mod etcd;
@@ -282,9 +283,20 @@ async fn a_kind_that_comes_at_run_time_is_served_and_goes() {
         .await
         .unwrap();
     assert_eq!(told(&mut watch).await, "ADDED x");
+    let mut follow = world.registry.follow("example.com", "things").unwrap();
+    for expected in ["Reset", "Upsert", "Synced"] {
+        assert!(format!("{:?}", follow.next().await).starts_with(expected), "{expected}");
+    }
     world.registry.remove("example.com", "things").await;
     assert_eq!(told(&mut watch).await, "END");
+    assert!(matches!(follow.next().await, super::Followed::Reset));
     assert!(world.registry.table().get("example.com", "v1", "things").is_none());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), follow.next())
+            .await
+            .is_err(),
+        "there is nothing to tell"
+    );
     // What was stored is there when it comes back.
     world.registry.add([custom("things", "example.com")]).await.unwrap();
     assert_eq!(
@@ -295,6 +307,12 @@ async fn a_kind_that_comes_at_run_time_is_served_and_goes() {
             .0,
         ["x"]
     );
+    for expected in ["Reset", "Upsert", "Synced"] {
+        let followed = tokio::time::timeout(PATIENCE, follow.next())
+            .await
+            .expect("it is told in time");
+        assert!(format!("{followed:?}").starts_with(expected), "{followed:?}");
+    }
 }
 
 #[tokio::test]
