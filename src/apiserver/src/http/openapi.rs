@@ -44,7 +44,14 @@ pub(super) async fn v2(shared: &Shared, exchange: &Exchange<'_>) -> Result<Respo
             described.v2_protobuf()
         })
     });
-    Ok(tagged(&Document { body: body.await?, etag }, media_type, headers))
+    Ok(tagged(
+        &Document {
+            body: body.await?,
+            etag,
+        },
+        media_type,
+        headers,
+    ))
 }
 
 /// `/openapi/v3`
