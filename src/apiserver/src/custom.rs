@@ -3,7 +3,7 @@
 //! One task, [`keeper`], follows the definitions: it accepts their names, adds and removes rows, and when a definition is
 //! deleted has a task of its own for it, which removes the objects and then lets the definition go.
 //!
-//! Pure: [`rows`] (a definition as rows), [`names`] (which names are taken, conditions), and [`strategy`] (what is
+//! Pure: [`rows`] (a definition as rows), [`names`] (which names are taken, what the status says), and [`strategy`] (what is
 //! particular to definitions, and to objects of a defined kind).
 
 mod keeper;

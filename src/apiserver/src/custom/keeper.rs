@@ -168,8 +168,8 @@ impl Keeper {
         let now = Timestamp::now();
         let others = self.known.iter().filter(|(other, _)| *other != name);
         let others: Vec<_> = others.map(|(_, other)| other).collect();
-        let status = names::status(&object, &others, &metadata::time(now));
-        if names::is_established(&json!({"status": status})) {
+        let status = definition.status(&names::taken(&object, &others), object.get("status"), now);
+        if names::is_established(&status) {
             self.serve(name, &object, &definition).await?;
         }
         if status != object["status"] {

@@ -1,104 +1,25 @@
-//! Whether a definition's names are free, and what its status says of that. Pure.
+//! What a definition's status says of it: which names it has taken, whether it is established. Pure.
 
+use bosun_schema::custom::Taken;
 use serde_json::{Value, json};
 
-/// The fields of names that hold one each.
-const SINGLE: [(&str, &str); 4] = [
-    ("plural", "PluralConflict"),
-    ("singular", "SingularConflict"),
-    ("kind", "KindConflict"),
-    ("listKind", "ListKindConflict"),
-];
-
-/// The status that a definition should have, beside `others`: all definitions but this one. Conditions that say what they
-/// said keep their time.
-pub(super) fn status(object: &Value, others: &[&Value], now: &str) -> Value {
-    let mut status = object["status"].clone();
-    if !status.is_object() {
-        status = json!({});
-    }
-    let taken: Vec<&Value> = others
+/// The names that other definitions of its group were granted.
+pub(super) fn taken(object: &Value, others: &[&Value]) -> Taken {
+    let mut taken = Taken::default();
+    let of_group = others
         .iter()
-        .filter(|other| other["spec"]["group"] == object["spec"]["group"])
-        .map(|other| &other["status"]["acceptedNames"])
-        .collect();
-    let (accepted, conflict) = accept(&object["spec"]["names"], &status["acceptedNames"], &taken);
-    status["acceptedNames"] = accepted;
-    let named = match &conflict {
-        None => ("True", "NoConflicts", "no conflicts found".to_owned()),
-        Some((reason, message)) => ("False", *reason, message.clone()),
-    };
-    set(&mut status, "NamesAccepted", (named.0, named.1, &named.2), now);
-    if conflict.is_none() {
-        let message = "the initial names have been accepted";
-        set(
-            &mut status,
-            "Established",
-            ("True", "InitialNamesAccepted", message),
-            now,
-        );
-    } else if !is_established(object) {
-        let message = "not all names are accepted";
-        set(&mut status, "Established", ("False", "NotAccepted", message), now);
+        .filter(|other| other["spec"]["group"] == object["spec"]["group"]);
+    for names in of_group.map(|other| &other["status"]["acceptedNames"]) {
+        let one = |field: &str| names[field].as_str().filter(|name| !name.is_empty()).map(str::to_owned);
+        taken.resources.extend(one("plural"));
+        taken.resources.extend(one("singular"));
+        taken
+            .resources
+            .extend(texts(&names["shortNames"]).into_iter().map(str::to_owned));
+        taken.kinds.extend(one("kind"));
+        taken.kinds.extend(one("listKind"));
     }
-    let kept = stored_versions(object);
-    status["storedVersions"] = stored(object, &kept);
-    status
-}
-
-/// The names that are granted, and the first that is not.
-fn accept(wanted: &Value, granted: &Value, taken: &[&Value]) -> (Value, Option<(&'static str, String)>) {
-    let mut accepted = if granted.is_object() {
-        granted.clone()
-    } else {
-        json!({})
-    };
-    let mut conflict = None;
-    let is_taken = |name: &str| taken.iter().any(|names| uses(names, name));
-    let kind_is_taken = |name: &str| {
-        let kinds = |names: &&Value| names["kind"] == name || names["listKind"] == name;
-        taken.iter().any(kinds)
-    };
-    for (field, reason) in SINGLE {
-        let Some(name) = wanted[field].as_str().filter(|name| !name.is_empty()) else {
-            continue;
-        };
-        let free = if field.to_lowercase().ends_with("kind") {
-            !kind_is_taken(name)
-        } else {
-            !is_taken(name)
-        };
-        if free {
-            accepted[field] = name.into();
-        } else if conflict.is_none() {
-            conflict = Some((reason, format!("{name:?} is already in use")));
-        }
-    }
-    let short: Vec<&str> = texts(&wanted["shortNames"]);
-    let (free, used): (Vec<_>, Vec<_>) = short.into_iter().partition(|name| !is_taken(name));
-    match used.first() {
-        None => set_list(&mut accepted, "shortNames", &free),
-        Some(name) if conflict.is_none() => {
-            conflict = Some(("ShortNamesConflict", format!("{name:?} is already in use")));
-        }
-        Some(_) => {}
-    }
-    set_list(&mut accepted, "categories", &texts(&wanted["categories"]));
-    (accepted, conflict)
-}
-
-/// Whether these names have one that resources are asked for by.
-fn uses(names: &Value, name: &str) -> bool {
-    names["plural"] == name || names["singular"] == name || texts(&names["shortNames"]).contains(&name)
-}
-
-fn set_list(names: &mut Value, field: &str, list: &[&str]) {
-    let Some(names) = names.as_object_mut() else { return };
-    if list.is_empty() {
-        names.remove(field);
-    } else {
-        names.insert(field.to_owned(), list.into());
-    }
+    taken
 }
 
 fn texts(list: &Value) -> Vec<&str> {
@@ -109,33 +30,24 @@ fn texts(list: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Sets a condition: status, reason and message.
-pub(super) fn set(status: &mut Value, kind: &str, (is, reason, message): (&str, &str, &str), now: &str) {
+/// Says in a status that its objects are being deleted, since `now` if it did not say so before.
+pub(super) fn terminating(status: &mut Value, now: &str) {
     if !status["conditions"].is_array() {
         status["conditions"] = json!([]);
     }
-    let condition = json!({
-        "type": kind, "status": is, "lastTransitionTime": now, "reason": reason, "message": message,
-    });
-    let Some(conditions) = status["conditions"].as_array_mut() else {
-        return;
-    };
-    match conditions.iter_mut().find(|condition| condition["type"] == kind) {
-        Some(known) => {
-            let since = known["lastTransitionTime"].clone();
-            let same = known["status"] == is;
-            *known = condition;
-            if same {
-                known["lastTransitionTime"] = since;
-            }
-        }
-        None => conditions.push(condition),
+    if let Some(conditions) = status["conditions"].as_array_mut()
+        && !conditions.iter().any(|condition| condition["type"] == "Terminating")
+    {
+        conditions.push(json!({
+            "type": "Terminating", "status": "True", "lastTransitionTime": now,
+            "reason": "InstanceDeletionInProgress", "message": "CustomResource deletion is in progress",
+        }));
     }
 }
 
 /// Whether its objects are served.
-pub(super) fn is_established(object: &Value) -> bool {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+pub(super) fn is_established(status: &Value) -> bool {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
     let mut established = conditions.filter(|condition| condition["type"] == "Established");
     established.any(|condition| condition["status"] == "True")
 }
@@ -159,80 +71,32 @@ pub(super) fn stored(object: &Value, before: &[&str]) -> Value {
 mod tests {
     use super::*;
 
-    fn definition(plural: &str, kind: &str, short: &[&str]) -> Value {
-        json!({
-            "spec": {
-                "group": "example.com", "versions": [{"name": "v1", "storage": true}],
-                "names": {
-                    "plural": plural, "singular": kind.to_lowercase(), "kind": kind, "listKind": format!("{kind}List"),
-                    "shortNames": short,
-                }
-            }
-        })
-    }
-
-    fn said(status: &Value, kind: &str) -> (String, String, String) {
-        let conditions = status["conditions"].as_array().expect("conditions");
-        let one = conditions
-            .iter()
-            .find(|one| one["type"] == kind)
-            .expect("the condition");
-        let text = |field: &str| one[field].as_str().unwrap_or_default().to_owned();
-        (text("status"), text("reason"), text("message"))
+    #[test]
+    fn names_are_taken_by_others_of_the_group_that_were_granted_them() {
+        let other = |group: &str| {
+            json!({
+                "spec": {"group": group},
+                "status": {"acceptedNames": {"plural": "widgets", "kind": "Widget", "shortNames": ["wd"]}},
+            })
+        };
+        let object = json!({"spec": {"group": "example.com"}});
+        let (near, far) = (other("example.com"), other("example.org"));
+        let names = taken(&object, &[&near, &far]);
+        assert!(names.resources.iter().eq(["wd", "widgets"]) && names.kinds.iter().eq(["Widget"]));
+        assert!(taken(&object, &[&far]).resources.is_empty());
     }
 
     #[test]
-    fn free_names_are_accepted_and_the_definition_is_established() {
-        let mut one = definition("widgets", "Widget", &["wd"]);
-        let status = status(&one, &[], "2026-01-01T00:00:00Z");
-        assert_eq!(status["acceptedNames"], one["spec"]["names"]);
-        assert_eq!(said(&status, "NamesAccepted").1, "NoConflicts");
-        assert_eq!(said(&status, "Established").0, "True");
-        assert_eq!(status["storedVersions"], json!(["v1"]));
-        one["status"] = status.clone();
+    fn an_ending_is_told_once() {
+        let mut status = json!({});
+        terminating(&mut status, "t1");
+        let told = status.clone();
+        terminating(&mut status, "t2");
         assert_eq!(
-            super::status(&one, &[], "2027-01-01T00:00:00Z"),
-            status,
-            "nothing changes"
+            (&status, &status["conditions"][0]["lastTransitionTime"]),
+            (&told, &json!("t1"))
         );
-    }
-
-    #[test]
-    fn a_name_in_use_in_the_group_is_not_granted_and_names_itself() {
-        let mut first = definition("widgets", "Widget", &["wd"]);
-        first["status"] = status(&first, &[], "t");
-        let table = [
-            (
-                definition("widgets", "Other", &[]),
-                "PluralConflict",
-                "\"widgets\" is already in use",
-            ),
-            (
-                definition("wd", "Other", &[]),
-                "PluralConflict",
-                "\"wd\" is already in use",
-            ),
-            (
-                definition("others", "Widget", &[]),
-                "SingularConflict",
-                "\"widget\" is already in use",
-            ),
-            (
-                definition("others", "Other", &["wd"]),
-                "ShortNamesConflict",
-                "\"wd\" is already in use",
-            ),
-        ];
-        for (second, reason, message) in table {
-            let status = status(&second, &[&first], "t");
-            let (is, because, says) = said(&status, "NamesAccepted");
-            assert_eq!((&*is, &*because, &*says), ("False", reason, message));
-            assert_eq!(said(&status, "Established").1, "NotAccepted");
-            let mut elsewhere = second.clone();
-            elsewhere["spec"]["group"] = "other.example.com".into();
-            let status = super::status(&elsewhere, &[&first], "t");
-            assert_eq!(said(&status, "Established").0, "True");
-        }
+        assert!(!is_established(&status));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Strategy for Definitions {
         let stored: Vec<_> = names::stored_versions(old);
         object["status"]["storedVersions"] = names::stored(object, &stored);
         Definition::parse(object).map(|_| ())?;
-        match Definition::check_update(object, old, names::is_established(old)) {
+        match Definition::check_update(object, old, names::is_established(&old["status"])) {
             errors if errors.is_empty() => Ok(Vec::new()),
             errors => Err(errors),
         }
