@@ -9,19 +9,24 @@
 //! Inside, `kind` makes a strategy of what is written against a typed structure; each group of the API has a room of
 //! its own with its kinds.
 
+mod admission;
 mod apps;
+mod autoscaling;
 pub mod batch;
 mod certificates;
 pub mod columns;
+mod convert;
 mod coordination;
 mod core;
 mod difference;
 mod discovery;
+mod flowcontrol;
 mod kind;
 pub mod meta;
 mod networking;
 mod policy;
 mod rbac;
+mod registration;
 mod registry;
 pub mod scale;
 mod scheduling;
@@ -31,6 +36,7 @@ mod template;
 #[cfg(test)]
 mod testing;
 
+pub use convert::convert;
 pub use core::binding::{BindError, bind};
 pub use kind::keep;
 pub use registry::strategy;

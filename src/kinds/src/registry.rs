@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    apps, batch, certificates, coordination, core, discovery,
+    admission, apps, autoscaling, batch, certificates, coordination, core, discovery, flowcontrol,
     kind::{Kind, Plain, Typed},
-    networking, policy, rbac, scheduling, storage,
+    networking, policy, rbac, registration, scheduling, storage,
     strategy::Strategy,
 };
 
@@ -14,17 +14,23 @@ use crate::{
 pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
     match (group, kind) {
         ("", kind) => of_core(kind),
+        ("admissionregistration.k8s.io", kind) => of_admission(kind),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => Arc::new(registration::Definitions),
+        ("apiregistration.k8s.io", "APIService") => typed::<registration::Services>(),
         ("apps", "ControllerRevision") => typed::<apps::ControllerRevisions>(),
         ("apps", "DaemonSet") => typed::<apps::DaemonSets>(),
         ("apps", "Deployment") => typed::<apps::Deployments>(),
         ("apps", "ReplicaSet") => typed::<apps::ReplicaSets>(),
         ("apps", "StatefulSet") => typed::<apps::StatefulSets>(),
+        ("autoscaling", "HorizontalPodAutoscaler") => Arc::new(autoscaling::Autoscalers),
         ("batch", "CronJob") => typed::<batch::cron::CronJobs>(),
         ("batch", "Job") => typed::<batch::job::Jobs>(),
         ("certificates.k8s.io", "CertificateSigningRequest") => typed::<certificates::Requests>(),
         ("coordination.k8s.io", "Lease") => typed::<coordination::Leases>(),
         ("discovery.k8s.io", "EndpointSlice") => typed::<discovery::Slices>(),
         ("events.k8s.io", "Event") => typed::<core::event::NewEvents>(),
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => typed::<flowcontrol::Schemas>(),
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => typed::<flowcontrol::Levels>(),
         ("networking.k8s.io", "Ingress") => typed::<networking::Ingresses>(),
         ("networking.k8s.io", "IngressClass") => typed::<networking::IngressClasses>(),
         ("networking.k8s.io", "IPAddress") => typed::<networking::Addresses>(),
@@ -72,6 +78,30 @@ fn typed<K: Kind>() -> Arc<dyn Strategy> {
     Arc::new(Typed::<K>::new())
 }
 
+fn of_admission(kind: &str) -> Arc<dyn Strategy> {
+    let with_defaults = |status, default| -> Arc<dyn Strategy> {
+        Arc::new(Plain {
+            status,
+            generation: true,
+            default,
+        })
+    };
+    match kind {
+        "MutatingWebhookConfiguration" => typed::<admission::Mutating>(),
+        "ValidatingWebhookConfiguration" => typed::<admission::Validating>(),
+        "MutatingAdmissionPolicy" => with_defaults(false, admission::policy_defaults),
+        "ValidatingAdmissionPolicy" => with_defaults(true, admission::policy_defaults),
+        "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding" => {
+            with_defaults(false, admission::binding_defaults)
+        }
+        _ => plain(false, true),
+    }
+}
+
 fn plain(status: bool, generation: bool) -> Arc<dyn Strategy> {
-    Arc::new(Plain { status, generation })
+    Arc::new(Plain {
+        status,
+        generation,
+        default: |_| {},
+    })
 }
