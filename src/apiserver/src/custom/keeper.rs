@@ -252,12 +252,7 @@ async fn try_end(registry: &Registry, name: &str, definition: &Definition) -> Re
     if let Some(row) = row.filter(|row| row.custom.is_some()) {
         let now = Timestamp::now();
         let mut status = object["status"].clone();
-        let progress = (
-            "True",
-            "InstanceDeletionInProgress",
-            "CustomResource deletion is in progress",
-        );
-        names::set(&mut status, "Terminating", progress, &metadata::time(now));
+        names::terminating(&mut status, &metadata::time(now));
         if status != object["status"] {
             write_status(registry, name, &status).await?;
         }
