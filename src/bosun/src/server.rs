@@ -13,13 +13,14 @@ use std::{
 use anyhow::{Context, bail};
 use bosun_apiserver::{
     Registry,
+    admission::builtin::BuiltIn,
     advertise::Advertised,
     audit::{Audit, Log, Policy, Rotation},
     auth::{Authenticator, Authorizer, Upkeep, upkeep::write_defaults},
     discovery,
     http::{self, Gate, Health, Paths, Router},
     metrics::Metrics,
-    registry::{self, builtin},
+    registry::{self, ServiceConfig, builtin},
     server,
 };
 use bosun_pki::{Keeper, kubeconfig::Kubeconfig, names::Reached, tls::AnyClient};
@@ -85,6 +86,10 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     let store = open_store(&settings).await?;
     let config = registry::Config {
         transformers: [(builtin::prefix("", "secrets"), keeper.sealer.clone() as _)].into(),
+        services: ServiceConfig {
+            ranges: ranges(&settings)?,
+            ..ServiceConfig::default()
+        },
         ..registry::Config::default()
     };
     let registry = Registry::open(store.clone(), builtin::rows(), config)
@@ -102,6 +107,7 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     let issuer = format!("https://kubernetes.default.svc.{}", settings.cluster_domain);
     let authenticator = Arc::new(Authenticator::new(keeper.clone(), registry.clone(), issuer));
     let authorizer = Arc::new(Authorizer::default());
+    registry.admit_with(Arc::new(BuiltIn::new(registry.clone(), authorizer.clone())));
     let mut upkeep = Upkeep::start(&registry, &authorizer, &keeper)?;
     write_defaults(&registry, Timestamp::now()).await?;
     upkeep.ready().await;
@@ -219,6 +225,15 @@ fn reached(settings: &Settings, address: IpAddr) -> Reached {
         service_addresses: settings.service_cidrs.iter().filter_map(|cidr| cidr.nth(1)).collect(),
         cluster_domain: settings.cluster_domain.clone(),
     }
+}
+
+fn ranges(settings: &Settings) -> anyhow::Result<Vec<registry::IpRange>> {
+    let parse = |cidr: &bosun_net::cidr::Cidr| cidr.to_string().parse();
+    settings
+        .service_cidrs
+        .iter()
+        .map(|cidr| parse(cidr).map_err(|error| anyhow::anyhow!("--service-cidr {cidr}: {error}")))
+        .collect()
 }
 
 async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {

@@ -176,7 +176,9 @@ where
 {
     let mut taken = 0;
     while taken <= most {
-        let Some(Ok(frame)) = next(body.as_mut()).await else { return };
+        let Some(Ok(frame)) = next(body.as_mut()).await else {
+            return;
+        };
         taken += frame.data_ref().map_or(0, Bytes::len);
     }
 }
