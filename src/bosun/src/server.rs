@@ -40,11 +40,18 @@ pub(crate) use self::args::ServerArgs;
 use self::args::{Datastore, Settings};
 use crate::{logs, memory};
 
+/// Readers of YAML and JSON descend as deep as what they read is nested, 128 levels at most, and the one of YAML takes
+/// kilobytes for each. Memory is only taken by a stack that is used.
+const STACK: usize = 16 << 20;
+
 /// Runs the server until a signal ends it.
 pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     let settings = args.settings()?;
     logs::start();
-    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()?;
     let outcome = runtime.block_on(async {
         let mut end = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
