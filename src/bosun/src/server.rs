@@ -6,6 +6,7 @@ use std::{
     fs,
     future::ready,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::Path,
     sync::Arc,
     time::Instant,
 };
@@ -13,10 +14,14 @@ use std::{
 use anyhow::{Context, bail};
 use bosun_apiserver::{
     Registry,
-    admission::builtin::BuiltIn,
+    admission::BuiltIn,
     advertise::Advertised,
     audit::{Audit, Log, Policy, Rotation},
-    auth::{Authenticator, Authorizer, Upkeep, upkeep::write_defaults},
+    auth::{
+        Authenticator, Authorizer, Upkeep,
+        objects::Reads,
+        upkeep::{write_defaults, write_public_maps},
+    },
     discovery,
     http::{self, Gate, Health, Paths, Router},
     metrics::Metrics,
@@ -114,9 +119,19 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     let issuer = format!("https://kubernetes.default.svc.{}", settings.cluster_domain);
     let authenticator = Arc::new(Authenticator::new(keeper.clone(), registry.clone(), issuer));
     let authorizer = Arc::new(Authorizer::default());
-    registry.admit_with(Arc::new(BuiltIn::new(registry.clone(), authorizer.clone())));
-    let mut upkeep = Upkeep::start(&registry, &authorizer, &keeper)?;
+    registry.admit_with(Arc::new(BuiltIn::new(Reads::of(&registry), authorizer.clone())));
+    let local = SocketAddr::new(reachable(&settings), port);
+    let kubeconfig = settings.kubeconfig.clone();
+    let mut upkeep = Upkeep::start(&registry, &authorizer, &keeper, move |keeper| {
+        if let Err(error) = write_kubeconfig(&kubeconfig, keeper, local) {
+            warn!(
+                error = format!("{error:#}"),
+                "the administrator's kubeconfig is not renewed"
+            );
+        }
+    })?;
     write_defaults(&registry, Timestamp::now()).await?;
+    write_public_maps(&registry, &keeper, &format!("https://{url}"), Timestamp::now()).await?;
     upkeep.ready().await;
     let paths = Paths::new(health(&registry, &end), url, authenticator.clone());
     let router = Router::new(
@@ -138,8 +153,7 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     tasks.spawn(advertised.keep(registry.clone()));
     let tls = server::tls_config(keeper.resolver(), AnyClient::new(&keeper.authority().certificate))?;
 
-    let local = SocketAddr::new(reachable(&settings), port);
-    write_kubeconfig(&settings, &keeper, local)?;
+    write_kubeconfig(&settings.kubeconfig, &keeper, local)?;
     memory::give_back();
     let serving = server::serve(listener, Arc::new(tls), router, server::Limits::default(), end);
     ready_line(&settings, local, started);
@@ -283,7 +297,7 @@ fn health(registry: &Arc<Registry>, end: &CancellationToken) -> Health {
         })
 }
 
-fn write_kubeconfig(settings: &Settings, keeper: &Keeper, local: SocketAddr) -> anyhow::Result<()> {
+fn write_kubeconfig(path: &Path, keeper: &Keeper, local: SocketAddr) -> anyhow::Result<()> {
     let (authority, admin) = (keeper.authority(), keeper.admin());
     let config = Kubeconfig {
         cluster: "bosun",
@@ -293,10 +307,10 @@ fn write_kubeconfig(settings: &Settings, keeper: &Keeper, local: SocketAddr) -> 
         certificate: &admin.0,
         key: &admin.1,
     };
-    config.write(&settings.kubeconfig).with_context(|| {
+    config.write(path).with_context(|| {
         format!(
             "writing the administrator's kubeconfig {}: give another place with --write-kubeconfig",
-            settings.kubeconfig.display()
+            path.display()
         )
     })
 }

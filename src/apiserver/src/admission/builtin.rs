@@ -80,7 +80,7 @@ pub(super) fn forbid(attributes: &Attributes<'_>, why: &str) -> Status {
 }
 
 impl BuiltIn {
-    /// One that looks things up in `objects`.
+    /// One that looks things up in `objects`: for a registry's own admission, its [`Reads`](crate::auth::objects::Reads).
     pub fn new(objects: Arc<dyn Objects>, authorizer: Arc<Authorizer>) -> Self {
         Self { objects, authorizer }
     }
@@ -207,6 +207,15 @@ impl Admission for BuiltIn {
         if let Some((metadata, spec)) = spec {
             let labels = self.namespace_labels(&attributes.request.namespace).await?;
             warnings.extend(pod_security::warn(&labels, metadata, spec));
+        }
+        if subject.updates("", "namespaces")
+            && let Some(old) = attributes.old
+        {
+            let labels = &attributes.object["metadata"]["labels"];
+            if pod_security::tightens(labels, &old["metadata"]["labels"]) {
+                let pods = self.objects.list("", "pods", attributes.name).await?;
+                warnings.extend(pod_security::existing(attributes.name, labels, &pods));
+            }
         }
         Ok(warnings)
     }

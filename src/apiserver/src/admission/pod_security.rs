@@ -111,6 +111,54 @@ pub(super) fn warn(labels: &Value, metadata: &Value, spec: &Value) -> Option<Str
     Some(format!("would violate PodSecurity {:?}: {broken}", policy.name()))
 }
 
+/// No more pods are looked at when a namespace gets another level.
+const MOST_PODS: usize = 3000;
+
+/// Whether a namespace's pods must keep more or something else than before.
+pub(super) fn tightens(labels: &Value, old: &Value) -> bool {
+    let (new, old) = (Policy::of(labels, "enforce"), Policy::of(old, "enforce"));
+    new != old && new.level != Level::Privileged
+}
+
+/// What whoever sets a namespace's level is warned of: its pods that break it, those alike together. They stay.
+pub(super) fn existing(namespace: &str, labels: &Value, pods: &[Value]) -> Vec<String> {
+    let policy = Policy::of(labels, "enforce");
+    let mut alike: Vec<(String, Vec<&str>)> = Vec::new();
+    for pod in pods.iter().take(MOST_PODS) {
+        let broken = checks::run(policy, &pod["metadata"], &pod["spec"]);
+        if broken.is_empty() {
+            continue;
+        }
+        let reasons = broken
+            .into_iter()
+            .map(|(reason, _)| reason)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let name = text(pod, "/metadata/name");
+        match alike.iter_mut().find(|(known, _)| *known == reasons) {
+            Some((_, names)) => names.push(name),
+            None => alike.push((reasons, vec![name])),
+        }
+    }
+    if alike.is_empty() {
+        return Vec::new();
+    }
+    let head = format!(
+        "existing pods in namespace {namespace:?} violate the new PodSecurity enforce level {:?}",
+        policy.name()
+    );
+    let lines = alike.into_iter().map(|(reasons, mut names)| {
+        names.sort_unstable();
+        let others = match names.len() - 1 {
+            0 => String::new(),
+            1 => " (and 1 other pod)".to_owned(),
+            more => format!(" (and {more} other pods)"),
+        };
+        format!("{}{others}: {reasons}", names[0])
+    });
+    std::iter::once(head).chain(lines).collect()
+}
+
 /// The pods that something makes: their metadata and spec.
 pub(super) fn template<'a>(group: &str, plural: &str, object: &'a Value) -> Option<(&'a Value, &'a Value)> {
     let pointer = match (group, plural) {

@@ -1,6 +1,6 @@
 //! What authentication and admission read of the stored objects.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bosun_store::Revision;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::{
-    Registry, Scope, Status,
+    Reason, Registry, Scope, Status,
     cache::{Entry, Scan, Selection},
 };
 
@@ -79,6 +79,40 @@ impl Objects for Registry {
             revision: entry.revision(),
         });
         Ok(changeable.collect())
+    }
+}
+
+/// A registry's reads for what the registry itself holds, such as its admission: they don't keep it alive.
+pub struct Reads(Weak<Registry>);
+
+impl Reads {
+    /// Those of `registry`.
+    pub fn of(registry: &Arc<Registry>) -> Arc<Self> {
+        Arc::new(Self(Arc::downgrade(registry)))
+    }
+
+    fn registry(&self) -> Result<Arc<Registry>, Status> {
+        let gone = || Status::new(Reason::ServiceUnavailable, "the server is ending");
+        self.0.upgrade().ok_or_else(gone)
+    }
+}
+
+#[async_trait]
+impl Objects for Reads {
+    async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
+        Objects::get(&*self.registry()?, group, plural, namespace, name).await
+    }
+
+    async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, Status> {
+        Objects::list(&*self.registry()?, group, plural, namespace).await
+    }
+
+    async fn list_now(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Value>, Status> {
+        self.registry()?.list_now(group, plural, namespace).await
+    }
+
+    async fn list_changeable(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Changeable>, Status> {
+        self.registry()?.list_changeable(group, plural, namespace).await
     }
 }
 

@@ -43,8 +43,14 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    /// Starts them.
-    pub fn start(registry: &Arc<Registry>, authorizer: &Arc<Authorizer>, keeper: &Arc<Keeper>) -> Result<Self, Status> {
+    /// Starts them. `renewed` is called when the administrator's certificate or the authority's is another one: whoever
+    /// wrote them into a kubeconfig does so again.
+    pub fn start(
+        registry: &Arc<Registry>,
+        authorizer: &Arc<Authorizer>,
+        keeper: &Arc<Keeper>,
+        renewed: impl Fn(&Keeper) + Send + 'static,
+    ) -> Result<Self, Status> {
         let (synced_tx, synced) = watch::channel(0);
         let synced_tx = Arc::new(synced_tx);
         let roles_changed = Arc::new(Notify::new());
@@ -78,6 +84,8 @@ impl Upkeep {
         });
         let keeper = keeper.clone();
         tasks.spawn(async move {
+            let written = |keeper: &Keeper| (keeper.admin().0.clone(), keeper.authority().certificate.clone());
+            let mut last = written(&keeper);
             loop {
                 let now = Timestamp::now();
                 let wait = match keeper.renew(now) {
@@ -87,6 +95,10 @@ impl Upkeep {
                         RETRY
                     }
                 };
+                if written(&keeper) != last {
+                    last = written(&keeper);
+                    renewed(&keeper);
+                }
                 sleep(wait.clamp(RETRY, CLOCK_CHECK)).await;
             }
         });

@@ -191,3 +191,30 @@ fn an_update_counts_if_it_runs_something_else() {
     debugged["spec"]["ephemeralContainers"] = json!([{"name": "d", "image": "x"}]);
     assert!(differs(&pod("x"), &debugged));
 }
+
+#[test]
+fn pods_that_break_a_new_level_are_named() {
+    let pod = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+    let pods = [
+        pod("c", json!({"hostPID": true})),
+        pod("a", json!({"hostPID": true})),
+        pod(
+            "b",
+            json!({"containers": [{"name": "x", "securityContext": {"privileged": true}}]}),
+        ),
+        pod("d", json!({})),
+    ];
+    let labels = json!({"pod-security.kubernetes.io/enforce": "baseline"});
+    assert_eq!(
+        existing("n", &labels, &pods),
+        [
+            "existing pods in namespace \"n\" violate the new PodSecurity enforce level \"baseline:latest\"",
+            "a (and 1 other pod): host namespaces",
+            "b: privileged",
+        ]
+    );
+    assert!(existing("n", &labels, &pods[3..]).is_empty());
+    assert!(tightens(&labels, &json!({})));
+    assert!(!tightens(&labels, &labels));
+    assert!(!tightens(&json!({}), &labels));
+}

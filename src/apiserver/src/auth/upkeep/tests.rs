@@ -46,13 +46,15 @@ async fn world() -> World {
 
 impl World {
     async fn write(&self) {
-        write_defaults(&self.registry, &self.keeper, SERVER, Timestamp::now())
+        let now = Timestamp::now();
+        write_defaults(&self.registry, now).await.unwrap();
+        write_public_maps(&self.registry, &self.keeper, SERVER, now)
             .await
             .unwrap();
     }
 
     async fn upkeep(&self) -> Upkeep {
-        let mut upkeep = Upkeep::start(&self.registry, &self.authorizer, &self.keeper).unwrap();
+        let mut upkeep = Upkeep::start(&self.registry, &self.authorizer, &self.keeper, |_| {}).unwrap();
         timeout(PATIENCE, upkeep.ready()).await.unwrap();
         upkeep
     }
