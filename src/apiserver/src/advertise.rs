@@ -81,22 +81,16 @@ impl Advertised {
             "endpoints": [{"addresses": [self.address.to_string()], "conditions": {"ready": true}}],
             "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}],
         });
+        let kept = |group, plural, object| Kept { group, plural, object };
+        let service = kept("", "services", service);
+        if self.address.is_loopback() {
+            // A server for this machine alone: no pod could reach it there, and endpoints may not say so.
+            return vec![service];
+        }
         vec![
-            Kept {
-                group: "",
-                plural: "services",
-                object: service,
-            },
-            Kept {
-                group: "",
-                plural: "endpoints",
-                object: endpoints,
-            },
-            Kept {
-                group: "discovery.k8s.io",
-                plural: "endpointslices",
-                object: slice,
-            },
+            service,
+            kept("", "endpoints", endpoints),
+            kept("discovery.k8s.io", "endpointslices", slice),
         ]
     }
 
@@ -118,19 +112,14 @@ impl Advertised {
 
     /// Keeps the objects as they should be, for as long as it is polled.
     pub async fn keep(self, registry: Arc<Registry>) {
-        let follows = self
-            .objects()
-            .into_iter()
-            .map(|kept| registry.follow(kept.group, kept.plural));
-        let mut follows = match follows.collect::<Result<Vec<_>, _>>() {
-            Ok(follows) => follows,
-            Err(error) => {
+        let [services, endpoints, slices] = [("", "services"), ("", "endpoints"), ("discovery.k8s.io", "endpointslices")]
+            .map(|(group, plural)| registry.follow(group, plural));
+        let (mut services, mut endpoints, mut slices) = match (services, endpoints, slices) {
+            (Ok(services), Ok(endpoints), Ok(slices)) => (services, endpoints, slices),
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
                 tracing::error!(%error, "the Service of the API is not kept");
                 return;
             }
-        };
-        let [services, endpoints, slices] = &mut follows[..] else {
-            return;
         };
         loop {
             if let Err(error) = self.write(&registry, Timestamp::now()).await {
@@ -139,9 +128,9 @@ impl Advertised {
                 continue;
             }
             tokio::select! {
-                () = touched(services) => {}
-                () = touched(endpoints) => {}
-                () = touched(slices) => {}
+                () = touched(&mut services) => {}
+                () = touched(&mut endpoints) => {}
+                () = touched(&mut slices) => {}
             }
         }
     }
@@ -228,6 +217,16 @@ mod tests {
                 "subsets": [{"addresses": [{"ip": "10.0.0.1"}]}],
             })
         );
+    }
+
+    #[test]
+    fn a_server_for_this_machine_alone_has_no_endpoints() {
+        let advertised = Advertised {
+            address: "127.0.0.1".parse().unwrap(),
+            port: 6443,
+            service_addresses: vec!["10.43.0.1".parse().unwrap()],
+        };
+        assert_eq!(advertised.objects().len(), 1);
     }
 
     #[test]

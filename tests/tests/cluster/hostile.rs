@@ -52,7 +52,8 @@ async fn a_body_that_is_no_object_is_refused_in_words() -> anyhow::Result<()> {
     ] {
         let request = client.request(Method::POST, MAPS).header("content-type", kind);
         let start = body.chars().take(30).collect::<String>();
-        let reply = client.send(request.body(Full::from(body))?).await?;
+        let reply = client.send(request.body(Full::from(body))?).await;
+        let reply = reply.with_context(|| format!("{kind} {start:?}"))?;
         ensure!(reply.status == code, "{kind} {start:?}: {reply:?}");
         ensure!(reply.json()?["kind"] == "Status");
     }

@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use bosun_testkit::{
-    Server,
+    PATIENCE, Server, eventually,
     programs::{built, run},
 };
 use http::Method;
@@ -60,6 +60,38 @@ async fn who_did_what_is_written_down_and_no_secrets() -> anyhow::Result<()> {
         "{event}"
     );
     ensure!(!log.contains("password") && !events.iter().any(|event| event["requestURI"] == "/readyz"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_with_a_certificate_may_what_roles_say() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let data = server.data_dir().to_string_lossy().into_owned();
+    let url = format!("https://{}", server.address());
+    let flags = [
+        "kubeconfig",
+        "--user",
+        "jane",
+        "--group",
+        "dev",
+        "--data-dir",
+        &data,
+        "--server",
+        &url,
+    ];
+    let config = run(&built("bosun")?, flags).await?;
+    let file = server.file("jane.kubeconfig", &config)?.to_string_lossy().into_owned();
+    let can = ["--kubeconfig", &file, "auth", "can-i", "create", "configmaps"];
+    let before = server.try_kubectl(can).await?;
+    ensure!(String::from_utf8_lossy(&before.stdout) == "no\n", "{before:?}");
+    let bind = "create rolebinding dev --clusterrole=edit --group=dev";
+    server.kubectl(bind.split_whitespace()).await?;
+    eventually(PATIENCE, "the binding counts", async || {
+        let after = server.try_kubectl(can).await?;
+        ensure!(String::from_utf8_lossy(&after.stdout) == "yes\n", "{after:?}");
+        Ok(())
+    })
+    .await;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod admission;
 mod concurrent;
 mod deletes;
 mod etcd;
+mod flaky;
 mod reads;
 mod services;
 mod subresources;

@@ -7,7 +7,7 @@ use crate::{
     admission::{Admission, Attributes, Operation, Warning},
 };
 
-/// Counts ConfigMaps in a key of its own, as a quota does, and lets no more than so many be.
+/// Counts config maps in a key of its own, as a quota does, and lets no more than so many be.
 struct Counting {
     store: Arc<dyn Store>,
     most: u64,
