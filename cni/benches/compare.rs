@@ -112,13 +112,16 @@ fn call(node: &Namespace, program: &Path, verb: &str, pod: &Namespace, config: &
 
 fn main() {
     let options = options();
+    // Each keeps its addresses where it does on users' machines: host-local on disk, ours in memory (`/run`, which need
+    // not be a tmpfs on a machine for tests).
     let dir = tempfile::tempdir().unwrap();
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     let load = || std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load_before = load();
 
     let ours_config = |ranges: Value| {
         json!({
-            "cniVersion": "1.0.0", "name": "bench", "type": "bosun-cni", "runDir": dir.path().join("run"),
+            "cniVersion": "1.0.0", "name": "bench", "type": "bosun-cni", "runDir": memory.path().join("run"),
             "ranges": ranges,
         })
     };

@@ -2,12 +2,14 @@
 //!
 //! - [`rows`]: one module a row, each on a node of its own ([`bosun_testkit::Node`]), taken away at its end
 //! - [`bare`]: the CRI calls of a pod start without an agent around them
+//! - [`api`]: clients of an API server, as its users' are
 //! - [`agent_log`]: when the agent did what, by its own log; the parser is pure
 //! - [`report`], [`plot`], [`stats`]: figures to a table, to JSON, to SVG; pure
 //!
 //! Rows run one after another in one task; only the burst of bare calls has tasks of its own.
 
 mod agent_log;
+mod api;
 mod bare;
 mod plot;
 mod report;

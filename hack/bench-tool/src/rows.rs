@@ -1,5 +1,6 @@
 //! The rows: what is measured, and on which node.
 
+mod api;
 mod burst;
 mod cni;
 mod idle;
@@ -42,17 +43,29 @@ pub(crate) enum RowName {
     Manifests,
     /// The agent's memory and processor time at 0, 30 and 100 pods with a probe each
     Idle,
+    /// Durable creates by 64 clients of the API server, against etcd's bare puts
+    Creates,
+    /// The API server with 10,000 pods: their list, its start, its memory
+    Pods,
+    /// From a change to 10,000 watches of it
+    Watches,
+    /// What the store keeps of 100,000 updates of 100 leases
+    Leases,
 }
 
 impl RowName {
     /// In the order they are taken.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Start,
         Self::Burst,
         Self::Cni,
         Self::Restart,
         Self::Manifests,
         Self::Idle,
+        Self::Creates,
+        Self::Pods,
+        Self::Watches,
+        Self::Leases,
     ];
 
     /// The row's headline.
@@ -64,6 +77,10 @@ impl RowName {
             Self::Restart => "Restart after a process's death",
             Self::Manifests => "From a manifest's change to action",
             Self::Idle => "The agent at rest",
+            Self::Creates => "API: durable creates",
+            Self::Pods => "API: 10,000 pods",
+            Self::Watches => "API: 10,000 watches",
+            Self::Leases => "API: 100,000 updates of 100 leases",
         }
     }
 }
@@ -92,6 +109,10 @@ pub(crate) async fn run(name: RowName, settings: &Settings) -> anyhow::Result<Ro
         RowName::Restart => restart::take(&mut row, settings).await?,
         RowName::Manifests => manifests::take(&mut row).await?,
         RowName::Idle => idle::take(&mut row).await?,
+        RowName::Creates => api::creates(&mut row).await?,
+        RowName::Pods => api::pods(&mut row).await?,
+        RowName::Watches => api::watches(&mut row).await?,
+        RowName::Leases => api::leases(&mut row).await?,
     }
     row.load[1] = load();
     row.seconds = begun.elapsed().as_secs_f64();
@@ -113,7 +134,7 @@ async fn node() -> anyhow::Result<(Node, AgentLog)> {
 /// Ends the node with all that is on it.
 fn finish(node: Node) -> anyhow::Result<()> {
     let scope = node.scope().clone();
-    drop(node);
+    node.discard();
     // The second look takes nothing away: it says what the first could not.
     let left = teardown(&scope);
     ensure!(left.is_empty(), "left behind: {left:#?}");

@@ -22,6 +22,8 @@ pub enum Problem {
     InvalidUnshown(String),
     /// The value itself, and the only ones there are.
     Unsupported(Value, Vec<&'static str>),
+    /// The same, where what there is was defined at run time.
+    UnsupportedOf(Value, Vec<String>),
     /// A value that may occur once, and why if that isn't plain.
     Duplicate(Value, String),
     /// The value refers to something that isn't there; the text says what is.
@@ -43,7 +45,7 @@ impl Problem {
             Self::Required(_) => "FieldValueRequired",
             Self::Invalid(..) | Self::InvalidUnshown(_) | Self::Unknown => "FieldValueInvalid",
             Self::WrongType(_) | Self::TypeInvalid(..) => "FieldValueTypeInvalid",
-            Self::Unsupported(..) => "FieldValueNotSupported",
+            Self::Unsupported(..) | Self::UnsupportedOf(..) => "FieldValueNotSupported",
             Self::Duplicate(..) => "FieldValueDuplicate",
             Self::NotFound(..) => "FieldValueNotFound",
             Self::Forbidden(_) => "FieldValueForbidden",
@@ -74,15 +76,8 @@ impl fmt::Display for FieldError {
                 (format!("Invalid value: {}", Shown(value)), detail.as_str())
             }
             Problem::InvalidUnshown(detail) => ("Invalid value".to_owned(), detail.as_str()),
-            Problem::Unsupported(value, supported) => {
-                let quoted: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
-                let all = quoted.join(", ");
-                return write!(
-                    f,
-                    "{field}: Unsupported value: {}: supported values: {all}",
-                    Shown(value)
-                );
-            }
+            Problem::Unsupported(value, supported) => return unsupported(f, field, value, supported),
+            Problem::UnsupportedOf(value, supported) => return unsupported(f, field, value, supported),
             Problem::Duplicate(value, detail) => (format!("Duplicate value: {}", Shown(value)), detail.as_str()),
             Problem::NotFound(value, detail) => (format!("Not found: {}", Shown(value)), detail.as_str()),
             Problem::Forbidden(detail) => ("Forbidden".to_owned(), detail.as_str()),
@@ -98,6 +93,16 @@ impl fmt::Display for FieldError {
             write!(f, "{field}: {what}: {detail}")
         }
     }
+}
+
+fn unsupported(f: &mut fmt::Formatter<'_>, field: &str, value: &Value, supported: &[impl fmt::Debug]) -> fmt::Result {
+    let quoted: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
+    let all = quoted.join(", ");
+    write!(
+        f,
+        "{field}: Unsupported value: {}: supported values: {all}",
+        Shown(value)
+    )
 }
 
 /// A value as messages show it: text in quotes, anything else as JSON.

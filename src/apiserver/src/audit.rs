@@ -75,6 +75,13 @@ impl Audit {
         }
     }
 
+    /// Waits until all that was written is in the file.
+    pub fn flush(&self) {
+        if let Some(log) = &self.log {
+            log.flush();
+        }
+    }
+
     /// A request has come. `None` if the policy has nothing of it written.
     pub fn begin(&self, request: &Request, origin: impl FnOnce() -> Origin) -> Option<Record> {
         let log = self.log.as_ref()?;

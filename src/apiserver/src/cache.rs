@@ -23,7 +23,7 @@ pub mod state;
 pub mod watch;
 pub mod watchers;
 
-use std::{fmt, ops::Bound, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bosun_store::{Event, KeyRange, KeyValue, Revision, Store};
 use bytes::Bytes;
@@ -39,6 +39,7 @@ pub use watchers::{Interest, Selection};
 
 use crate::transform::Transformer;
 use state::State;
+use watch::Initial;
 use watchers::Watchers;
 
 /// How long a read waits for the cache to catch up with the store, as upstream.
@@ -215,22 +216,19 @@ impl Cache {
         let reached = *self.reached.borrow();
         let state = self.state.read();
         let revision = reached.max(state.revision());
-        let everything =
-            scan.start.is_none() && scan.under.is_empty() && scan.limit == 0 && scan.selection.is_everything();
-        if everything {
+        let start = scan.start.unwrap_or(scan.under).max(scan.under);
+        let entries = state.from(start, scan.under);
+        // Whatever is looked at is looked at without holding up the feed.
+        drop(state);
+        if scan.limit == 0 && scan.selection.is_everything() {
             return Listing {
                 revision,
-                entries: state.everything(),
+                entries,
                 more: false,
                 remaining: 0,
             };
         }
-        let range = (
-            Bound::Included(scan.start.unwrap_or(scan.under).max(scan.under)),
-            Bound::Unbounded,
-        );
-        let entries = state.objects().range::<str, _>(range).map(|(_, entry)| entry);
-        cut(entries, scan, revision)
+        cut(entries.iter(), scan, revision)
     }
 
     /// What there was at `revision`.
@@ -266,20 +264,8 @@ impl Cache {
         let state = self.state.read();
         let (initial, missed, revision) = match options.from {
             None => {
-                let entries = if selection.is_everything() {
-                    state.everything()
-                } else {
-                    let under = selection.under();
-                    let range = (Bound::Included(&*under), Bound::Unbounded);
-                    let entries = state.objects().range::<str, _>(range).map(|(_, entry)| entry);
-                    let scan = Scan {
-                        under: &under,
-                        selection: selection.clone(),
-                        ..Scan::default()
-                    };
-                    cut(entries, &scan, state.revision()).entries
-                };
-                (entries, Vec::new(), state.revision())
+                let under = selection.under();
+                (state.from(&under, &under), Vec::new(), state.revision())
             }
             Some(from) => {
                 let missed = state.since(from)?;
@@ -288,8 +274,9 @@ impl Cache {
             }
         };
         drop(state);
-        let (ticket, queue) = watchers.add(selection);
+        let (ticket, queue) = watchers.add(selection.clone());
         drop(watchers);
+        let initial = Initial::new(initial, selection);
         Ok(Watch::new(
             self.clone(),
             ticket,

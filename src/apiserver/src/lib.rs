@@ -8,11 +8,13 @@
 //! - [`registry`]: the engine: every operation of every kind.
 //! - [`cache`]: what reads and watches are answered from.
 //! - [`admission`]: what is asked before a change is stored; `pod`: what the trees of pods hold.
+//! - [`advertise`]: `default/kubernetes`, the Service by which pods reach the API.
 //! - [`transform`]: what happens to objects on their way to the store: encryption.
 //! - [`discovery`]: what is served, told to clients; [`representation`]: tables and metadata of objects.
 //! - [`audit`]: who did what, by policy; [`metrics`]: what is counted.
 
 pub mod admission;
+pub mod advertise;
 pub mod audit;
 pub mod auth;
 pub mod cache;

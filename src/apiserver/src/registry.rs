@@ -15,6 +15,7 @@
 //! - [`metadata`]: what is the engine's in every object; [`shape`]: objects as types want them.
 //! - [`subresource`]: scale, binding, eviction.
 //! - [`services`]: the addresses and node ports that Services get.
+//! - [`servers`]: the servers there are, and the Service by which pods reach them.
 //! - [`namespace`]: life and death of namespaces; [`convert`]: versions of one stored object.
 
 pub mod builtin;
@@ -28,6 +29,7 @@ pub mod metadata;
 mod namespace;
 mod read;
 mod rules;
+mod servers;
 pub mod services;
 mod shape;
 mod subresource;
@@ -113,7 +115,7 @@ impl Registry {
             let fields = fields::kept(&table, row)?;
             registry
                 .feed
-                .register(row.prefix.clone(), fields, registry.transformer(&row.prefix));
+                .register(&row.prefix, fields, registry.transformer(&row.prefix));
         }
         registry.feed.load_all().await?;
         // Only now: nothing that happened after the start may be passed before all caches are there to take it.

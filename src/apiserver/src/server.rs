@@ -235,8 +235,7 @@ impl Connection {
                     return;
                 }
                 (Some(until), _) if until <= now => return,
-                (Some(until), _) => until,
-                (None, Verdict::Until(until)) => until,
+                (Some(until), _) | (None, Verdict::Until(until)) => until,
                 (None, Verdict::Idle) => {
                     connection.as_mut().graceful_shutdown();
                     let until = now + self.limits.drain;

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Agent(Box<AgentArgs>),
     /// Serve the Kubernetes API
     Server(Box<ServerArgs>),
+    /// Print a kubeconfig for a user, with a certificate made for it
+    Kubeconfig(KubeconfigArgs),
     /// Show the pods of the agent on this machine
     Pods(PodsArgs),
     /// Import and list the images that pods can use
@@ -142,6 +144,36 @@ impl AgentArgs {
 /// What the runtime and the plugin are told must not depend on where the agent was started.
 fn absolute(path: &PathBuf) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.clone())
+}
+
+const KUBECONFIG_EXAMPLES: &str = "\
+The certificate holds for a year. What the user may do is said by role bindings for the name or a group; a certificate \
+can't be taken back, so bind roles to what can be unbound.
+
+Examples:
+  bosun kubeconfig --user jane --group dev > jane.kubeconfig
+  kubectl create rolebinding dev --clusterrole edit --group dev -n shop
+      so that jane, with that file, can edit what is in the namespace shop";
+
+/// Print a kubeconfig for a user, with a certificate made for it
+#[derive(Args, Debug)]
+#[command(after_help = KUBECONFIG_EXAMPLES)]
+pub(crate) struct KubeconfigArgs {
+    /// The user's name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: String,
+    /// A group of the user's; may be given more than once
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Vec<String>,
+    /// Where the user reaches the server
+    #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:6443")]
+    pub(crate) server: String,
+    /// The server's --data-dir
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/bosun")]
+    pub(crate) data_dir: PathBuf,
+    /// Allow a name that begins with system:, as the system's own components have
+    #[arg(long)]
+    pub(crate) allow_system_user: bool,
 }
 
 const PODS_EXAMPLES: &str = "\

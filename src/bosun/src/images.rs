@@ -10,7 +10,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::cli::{Endpoint, ImagesArgs, ImagesCommand};
+use crate::{
+    cli::{Endpoint, ImagesArgs, ImagesCommand},
+    output,
+};
 
 /// What a runtime that is being started gets until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,7 +42,7 @@ pub(crate) async fn run(args: &ImagesArgs) -> anyhow::Result<()> {
     match &args.command {
         ImagesCommand::Import { files } => import(&runtime, files).await,
         ImagesCommand::List => {
-            print!("{}", table(&runtime.list_images().await?));
+            output::print(&table(&runtime.list_images().await?))?;
             Ok(())
         }
     }
@@ -81,7 +84,7 @@ async fn import(runtime: &impl Runtime, files: &[impl AsRef<Path>]) -> anyhow::R
             );
         }
         for name in names {
-            println!("{name}");
+            output::print_line(&name)?;
         }
     }
     Ok(())

@@ -2,15 +2,18 @@
 //!
 //! - [`cli`]: what can be asked for, with help that teaches.
 //! - [`agent`], [`server`]: `bosun agent` and `bosun server`, until they are told to end.
+//! - [`kubeconfig`]: a certificate for another user.
 //! - [`pods`], [`images`]: questions and orders to what runs; [`client`] asks the agent.
-//! - [`logs`]: to the journal or to standard error. [`memory`]: how the allocator behaves.
+//! - [`output`]: what a command answers. [`logs`]: to the journal or to standard error. [`memory`]: how the allocator behaves.
 
 mod agent;
 mod cli;
 mod client;
 mod images;
+mod kubeconfig;
 mod logs;
 mod memory;
+mod output;
 mod pods;
 mod server;
 
@@ -36,10 +39,12 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Agent(args) => agent::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Kubeconfig(args) => kubeconfig::run(&args),
         Command::Pods(args) => once(pods::run(&args)),
         Command::Images(args) => once(images::run(&args)),
         Command::Version => {
-            println!("bosun {} (Kubernetes 1.36, CRI v1, CNI 1.1)", env!("CARGO_PKG_VERSION"));
+            let version = env!("CARGO_PKG_VERSION");
+            output::print_line(&format!("bosun {version} (Kubernetes 1.36, CRI v1, CNI 1.1)"))?;
             Ok(())
         }
     }

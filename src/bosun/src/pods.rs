@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{Output, PodsArgs},
-    client,
+    client, output,
 };
 
 /// What the agent says.
@@ -40,14 +40,14 @@ pub(crate) async fn run(args: &PodsArgs) -> anyhow::Result<()> {
     };
     if args.output == Output::Json {
         let value = chosen.map_or(&whole, |index| &whole["items"][index]);
-        println!("{}", serde_json::to_string_pretty(value)?);
+        output::print_line(&serde_json::to_string_pretty(value)?)?;
         return Ok(());
     }
     let pods = chosen.map_or(&list.items[..], |index| &list.items[index..=index]);
     if pods.is_empty() {
         eprintln!("no pods: put a manifest into the agent's --manifest-dir");
     } else {
-        print!("{}", table::render(pods, args.output == Output::Wide, Timestamp::now()));
+        output::print(&table::render(pods, args.output == Output::Wide, Timestamp::now()))?;
     }
     if chosen.is_none() && !list.manifests.is_empty() {
         eprintln!("manifests that can't be used:");

@@ -15,6 +15,7 @@ use anyhow::{Context, bail};
 use bosun_apiserver::{
     Registry,
     admission::BuiltIn,
+    advertise::Advertised,
     audit::{Audit, Log, Policy, Rotation},
     auth::{
         Authenticator, Authorizer, Upkeep,
@@ -24,7 +25,7 @@ use bosun_apiserver::{
     discovery,
     http::{self, Gate, Health, Paths, Router},
     metrics::Metrics,
-    registry::{self, builtin},
+    registry::{self, ServiceConfig, builtin},
     server,
 };
 use bosun_pki::{Keeper, kubeconfig::Kubeconfig, names::Reached, tls::AnyClient};
@@ -35,6 +36,7 @@ use tokio::{
     net::{TcpListener, TcpSocket},
     runtime,
     signal::unix::{SignalKind, signal},
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -43,11 +45,18 @@ pub(crate) use self::args::ServerArgs;
 use self::args::{Datastore, Settings};
 use crate::{logs, memory};
 
+/// Readers of YAML and JSON descend as deep as what they read is nested, 128 levels at most, and the one of YAML takes
+/// kilobytes for each. Memory is only taken by a stack that is used.
+const STACK: usize = 16 << 20;
+
 /// Runs the server until a signal ends it.
 pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     let settings = args.settings()?;
     logs::start();
-    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()?;
     let outcome = runtime.block_on(async {
         let mut end = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -89,6 +98,10 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     let store = open_store(&settings).await?;
     let config = registry::Config {
         transformers: [(builtin::prefix("", "secrets"), keeper.sealer.clone() as _)].into(),
+        services: ServiceConfig {
+            ranges: ranges(&settings)?,
+            ..ServiceConfig::default()
+        },
         ..registry::Config::default()
     };
     let registry = Registry::open(store.clone(), builtin::rows(), config)
@@ -125,11 +138,19 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
         registry.clone(),
         Gate::new(authenticator, authorizer),
         paths,
-        audit,
+        audit.clone(),
         metrics,
         http::Limits::default(),
         end.clone(),
     );
+    let advertised = Advertised {
+        address,
+        port,
+        service_addresses: settings.service_cidrs.iter().filter_map(|cidr| cidr.nth(1)).collect(),
+    };
+    advertised.write(&registry, Timestamp::now()).await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(advertised.keep(registry.clone()));
     let tls = server::tls_config(keeper.resolver(), AnyClient::new(&keeper.authority().certificate))?;
 
     write_kubeconfig(&settings.kubeconfig, &keeper, local)?;
@@ -137,6 +158,7 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     let serving = server::serve(listener, Arc::new(tls), router, server::Limits::default(), end);
     ready_line(&settings, local, started);
     serving.await;
+    audit.flush();
     Ok(())
 }
 
@@ -224,6 +246,15 @@ fn reached(settings: &Settings, address: IpAddr) -> Reached {
         service_addresses: settings.service_cidrs.iter().filter_map(|cidr| cidr.nth(1)).collect(),
         cluster_domain: settings.cluster_domain.clone(),
     }
+}
+
+fn ranges(settings: &Settings) -> anyhow::Result<Vec<registry::IpRange>> {
+    let parse = |cidr: &bosun_net::cidr::Cidr| cidr.to_string().parse();
+    settings
+        .service_cidrs
+        .iter()
+        .map(|cidr| parse(cidr).map_err(|error| anyhow::anyhow!("--service-cidr {cidr}: {error}")))
+        .collect()
 }
 
 async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {

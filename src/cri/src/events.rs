@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! runtime ──stream──▶ native | kubernetes ──▶ FanOut ──mpsc──▶ each subscriber
-//!                        (one task)             └─ settle timer: a second Resync after each
+//!                        (one task)             └─ settle timer: more Resyncs after each
 //! ```
 //!
 //! The source is containerd's own event service, else CRI's `GetContainerEvents`, else (a runtime that has neither,

@@ -22,7 +22,8 @@
 //!   channel. Ends with the `Managed`, which does not end containerd.
 //!
 //! Pure: `client::status` (errors), `events::fan_out` (queues) and `events::native`'s translation, `images::layout`
-//! and `images::name` (archives, read only), `managed::config` (containerd's configuration), `fake::world`.
+//! and `images::name` (archives, read only), `managed::config` (containerd's configuration), [`mounts`]' parser,
+//! `fake::world`.
 
 pub mod archive;
 pub mod client;
@@ -30,6 +31,7 @@ mod events;
 pub mod fake;
 mod images;
 pub mod managed;
+pub mod mounts;
 mod native;
 pub mod runtime;
 pub mod sandbox_image;

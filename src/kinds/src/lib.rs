@@ -10,13 +10,22 @@
 //! its own with its kinds.
 
 mod apps;
+pub mod batch;
+mod certificates;
 pub mod columns;
+mod coordination;
 mod core;
 mod difference;
+mod discovery;
 mod kind;
 pub mod meta;
+mod networking;
+mod policy;
+mod rbac;
 mod registry;
 pub mod scale;
+mod scheduling;
+mod storage;
 pub mod strategy;
 mod template;
 #[cfg(test)]

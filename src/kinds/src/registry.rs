@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    apps, core,
+    apps, batch, certificates, coordination, core, discovery,
     kind::{Kind, Plain, Typed},
+    networking, policy, rbac, scheduling, storage,
     strategy::Strategy,
 };
 
@@ -18,6 +19,30 @@ pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
         ("apps", "Deployment") => typed::<apps::Deployments>(),
         ("apps", "ReplicaSet") => typed::<apps::ReplicaSets>(),
         ("apps", "StatefulSet") => typed::<apps::StatefulSets>(),
+        ("batch", "CronJob") => typed::<batch::cron::CronJobs>(),
+        ("batch", "Job") => typed::<batch::job::Jobs>(),
+        ("certificates.k8s.io", "CertificateSigningRequest") => typed::<certificates::Requests>(),
+        ("coordination.k8s.io", "Lease") => typed::<coordination::Leases>(),
+        ("discovery.k8s.io", "EndpointSlice") => typed::<discovery::Slices>(),
+        ("events.k8s.io", "Event") => typed::<core::event::NewEvents>(),
+        ("networking.k8s.io", "Ingress") => typed::<networking::Ingresses>(),
+        ("networking.k8s.io", "IngressClass") => typed::<networking::IngressClasses>(),
+        ("networking.k8s.io", "IPAddress") => typed::<networking::Addresses>(),
+        ("networking.k8s.io", "NetworkPolicy") => typed::<networking::Policies>(),
+        ("networking.k8s.io", "ServiceCIDR") => typed::<networking::ServiceNetworks>(),
+        ("node.k8s.io", "RuntimeClass") => typed::<scheduling::Runtimes>(),
+        ("policy", "PodDisruptionBudget") => typed::<policy::Budgets>(),
+        ("rbac.authorization.k8s.io", "ClusterRole") => typed::<rbac::ClusterRoles>(),
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => typed::<rbac::ClusterRoleBindings>(),
+        ("rbac.authorization.k8s.io", "Role") => typed::<rbac::Roles>(),
+        ("rbac.authorization.k8s.io", "RoleBinding") => typed::<rbac::RoleBindings>(),
+        ("scheduling.k8s.io", "PriorityClass") => typed::<scheduling::Priorities>(),
+        ("storage.k8s.io", "CSIDriver") => typed::<storage::Drivers>(),
+        ("storage.k8s.io", "CSINode") => typed::<storage::NodeDrivers>(),
+        ("storage.k8s.io", "CSIStorageCapacity") => typed::<storage::Capacities>(),
+        ("storage.k8s.io", "StorageClass") => typed::<storage::Classes>(),
+        ("storage.k8s.io", "VolumeAttachment") => typed::<storage::Attachments>(),
+        ("storage.k8s.io", "VolumeAttributesClass") => typed::<storage::AttributesClasses>(),
         _ => plain(true, true),
     }
 }
@@ -25,12 +50,17 @@ pub fn strategy(group: &str, kind: &str) -> Arc<dyn Strategy> {
 fn of_core(kind: &str) -> Arc<dyn Strategy> {
     match kind {
         "ConfigMap" => typed::<core::config::ConfigMaps>(),
+        "Endpoints" => typed::<core::endpoints::AllEndpoints>(),
+        "Event" => typed::<core::event::Events>(),
+        "LimitRange" => typed::<core::quota::Limits>(),
         "Namespace" => typed::<core::namespace::Namespaces>(),
+        "Node" => typed::<core::node::Nodes>(),
         "PersistentVolume" => typed::<core::volume::Volumes>(),
         "PersistentVolumeClaim" => typed::<core::volume::Claims>(),
         "Pod" => typed::<core::pod::Pods>(),
         "PodTemplate" => typed::<core::replication::Templates>(),
         "ReplicationController" => typed::<core::replication::Controllers>(),
+        "ResourceQuota" => typed::<core::quota::Quotas>(),
         "Secret" => typed::<core::config::Secrets>(),
         "Service" => typed::<core::service::Services>(),
         "ServiceAccount" => typed::<core::namespace::ServiceAccounts>(),

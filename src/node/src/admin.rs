@@ -18,6 +18,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -85,7 +86,9 @@ pub async fn listen(path: &Path) -> Result<UnixListener, AdminError> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(failed)?;
     }
-    if UnixStream::connect(path).await.is_ok() {
+    if let Ok(stream) = UnixStream::connect(path).await
+        && lives(stream.peer_cred().ok().and_then(|peer| peer.pid()))
+    {
         return Err(AdminError::InUse { path: path.to_owned() });
     }
     match fs::remove_file(path) {
@@ -95,6 +98,16 @@ pub async fn listen(path: &Path) -> Result<UnixListener, AdminError> {
     let listener = UnixListener::bind(path).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(listener)
+}
+
+/// Whether the process that listens at a socket lives. A killed agent's socket accepts for a moment longer if the agent
+/// was just starting a program, which holds it until it is that program. One that can't be seen from here (0: it is in
+/// another PID namespace) is taken to live.
+fn lives(listener: Option<i32>) -> bool {
+    match listener {
+        Some(pid) if pid > 0 => fs::read_link(format!("/proc/{pid}/exe")).is_ok(),
+        _ => true,
+    }
 }
 
 /// Answers for as long as it is polled.
@@ -190,6 +203,30 @@ fn told(notice: Notice) -> Pod {
             .get_or_insert_default()
             .insert(STAGES.to_owned(), stages);
     }
+    if let Some(deadline) = notice.ends_by {
+        pod.metadata.deletion_timestamp = Some(Time(deadline));
+    }
     pod.status = Some(notice.status);
     pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_in_use_while_its_listener_lives() {
+        #[allow(clippy::disallowed_methods, reason = "a process that has ended is needed")]
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let table = [
+            (Some(std::process::id() as i32), true),
+            (Some(ended.id() as i32), false),
+            (Some(0), true),
+            (None, true),
+        ];
+        for (pid, expected) in table {
+            assert_eq!(lives(pid), expected, "{pid:?}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bosun_api::{PodUid, QosClass, core::Pod, qos_class};
+use bosun_cri::mounts;
 use cgroups_rs::fs::{Cgroup, cpu::CpuController, hierarchies, memory::MemController};
 use nix::{
     sys::signal::{Signal, kill},
@@ -94,7 +95,7 @@ impl Cgroups {
         if !self.kept {
             return Ok(pods);
         }
-        for mount in mounts()? {
+        for mount in hierarchies()? {
             for class in ["", "burstable", "besteffort"] {
                 let directory = mount.join(format!("{}/kubepods/{class}", self.root).trim_start_matches('/'));
                 // Most hierarchies have none.
@@ -126,7 +127,7 @@ impl Cgroups {
             return Ok(0);
         }
         let mut left = BTreeSet::new();
-        for mount in mounts()? {
+        for mount in hierarchies()? {
             for class in ["", "burstable/", "besteffort/"] {
                 let path = format!("{}/kubepods/{class}pod{uid}", self.root);
                 let directory = mount.join(path.trim_start_matches('/'));
@@ -229,7 +230,7 @@ fn share_among_classes(path: &str) -> Result<(), CgroupError> {
         "besteffort" => amounts::LEAST_SHARES,
         "burstable" => {
             let file = if cgroup.v2() { "cpu.weight" } else { "cpu.shares" };
-            let directories = mounts()?
+            let directories = hierarchies()?
                 .into_iter()
                 .map(|mount| mount.join(class.trim_start_matches('/')));
             let pods = directories
@@ -254,28 +255,16 @@ fn share_among_classes(path: &str) -> Result<(), CgroupError> {
 }
 
 /// Where cgroup hierarchies are mounted, v1 and v2. The runtime makes a pod's cgroup in all of them.
-fn mounts() -> Result<Vec<PathBuf>, CgroupError> {
-    let path = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(path).map_err(|source| CgroupError::Io {
+fn hierarchies() -> Result<Vec<PathBuf>, CgroupError> {
+    mounts::cgroups().map_err(|source| CgroupError::Io {
         what: "finding the mounts of",
-        path: path.to_owned(),
+        path: "/sys/fs/cgroup".into(),
         source,
-    })?;
-    Ok(cgroup_mounts(&text))
-}
-
-fn cgroup_mounts(mountinfo: &str) -> Vec<PathBuf> {
-    let mounts = mountinfo.lines().filter_map(|line| {
-        let (mount, file_system) = line.split_once(" - ")?;
-        let kind = file_system.split(' ').next()?;
-        let point = mount.split(' ').nth(4)?;
-        matches!(kind, "cgroup" | "cgroup2").then(|| PathBuf::from(point))
-    });
-    mounts.collect()
+    })
 }
 
 fn tear_down(path: &str) -> Result<(), CgroupError> {
-    for mount in mounts()? {
+    for mount in hierarchies()? {
         let directory = mount.join(path.trim_start_matches('/'));
         remove_tree(&directory).map_err(|source| CgroupError::Io {
             what: "removing",
@@ -309,20 +298,6 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hierarchies_of_both_versions_are_found() {
-        let info = "30 24 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
-                    31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
-                    32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(
-            cgroup_mounts(info),
-            [
-                Path::new("/sys/fs/cgroup/cpu,cpuacct"),
-                Path::new("/sys/fs/cgroup/unified")
-            ]
-        );
-    }
 
     #[test]
     fn removing_what_is_not_there_succeeds() {

@@ -1,4 +1,5 @@
-//! What neither the runtime nor the kernel can tell after a restart of the agent: back-off and probe verdicts.
+//! What neither the runtime nor the kernel can tell after a restart of the agent: back-off, probe verdicts, and how long
+//! the pod's start took.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ use crate::{pod::backoff::Backoff, probe::Verdicts};
 
 /// One pod's checkpoint. It is the first thing written of a pod and the last removed, so that no agent, whenever it is
 /// killed, leaves something of a pod that the next one does not know of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The pod's name.
     pub key: PodKey,
@@ -26,6 +27,9 @@ pub struct Checkpoint {
     pub backoffs: BTreeMap<String, Backoff>,
     /// Probe verdicts by container.
     pub verdicts: BTreeMap<ContainerId, Verdicts>,
+    /// How long each stage of its start took, in milliseconds.
+    #[serde(default)]
+    pub stages: BTreeMap<String, f64>,
 }
 
 /// Reads a checkpoint; `None` when there is none or it can't be understood, which costs no more than what it held.
@@ -121,6 +125,7 @@ mod tests {
                     ready: false,
                 },
             )]),
+            stages: BTreeMap::from([("sandbox".to_owned(), 81.5)]),
         };
         write(&path, &checkpoint).unwrap();
         assert_eq!(read(&path), Some(checkpoint));

@@ -111,6 +111,8 @@ pub struct Notice {
     pub status: PodStatus,
     /// How long each stage of its start took, in milliseconds.
     pub stages: BTreeMap<String, f64>,
+    /// When what still runs of it is killed, if it is being removed.
+    pub ends_by: Option<Timestamp>,
 }
 
 /// The pods of this node, for those who ask.
@@ -183,6 +185,7 @@ mod tests {
             pod: Arc::default(),
             status: PodStatus::default(),
             stages: BTreeMap::new(),
+            ends_by: None,
         };
         board.post(&uids[1], notice);
         assert_eq!(futures_util::poll!(complete.as_mut()), Poll::Ready(()));

@@ -210,11 +210,22 @@ fn keep_server_fields(object: &mut Value, live: &Value) {
             metadata.insert(name.to_owned(), value.clone());
         }
     }
+    // Another UID is a precondition that fails, and is left for that.
+    for name in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if let Some(value) = live.get("metadata").and_then(|metadata| metadata.get(name)) {
+            metadata.entry(name).or_insert_with(|| value.clone());
+        }
+    }
 }
 
 /// Takes out of the object what the manager applied last time, doesn't now, and nobody else owns.
 fn without_abandoned(model: &Model<'_>, object: Value, last: &Entry, managers: &Managers) -> Value {
     let version = &*last.api_version;
+    let same_version = |entry: &Entry| model.versions.is_none() || entry.api_version == version;
+    let now = managers.entries().iter().find(|entry| entry.is_same_manager(last));
+    if now.is_some_and(|now| same_version(now) && last.fields.difference(&now.fields).is_empty()) {
+        return object;
+    }
     let Some(place) = model.place_in(version) else {
         return object;
     };
@@ -222,8 +233,6 @@ fn without_abandoned(model: &Model<'_>, object: Value, last: &Entry, managers: &
         return object;
     };
     let merged = merged.into_owned();
-    let same_version = |entry: &Entry| model.versions.is_none() || entry.api_version == version;
-
     let mut owned = FieldSet::default();
     for entry in managers.entries().iter().filter(|entry| same_version(entry)) {
         owned = owned.union(&entry.fields);

@@ -13,11 +13,14 @@
 //! - [`protobuf`]: a tree to the protobuf encoding of built-in kinds and back.
 //! - `facts`: the grammar of the table that both are made of, `facts/*.txt`.
 //! - [`patch`]: JSON patch and JSON merge patch; [`strategic`]: strategic merge patch.
+//! - [`custom`]: custom resources: schemas, validation, defaults, pruning, columns; `cel`: their rules.
 //! - [`fieldset`]: sets of fields; [`managed`]: who manages which; [`apply`]: server-side apply.
 
 pub mod apply;
 pub mod builtin;
+mod cel;
 pub mod check;
+pub mod custom;
 pub mod decode;
 mod facts;
 pub mod fieldset;

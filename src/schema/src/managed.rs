@@ -47,7 +47,9 @@ static UNMANAGED: LazyLock<FieldSet> = LazyLock::new(|| {
     ])
 });
 
-static NONE: FieldSet = FieldSet::empty();
+/// No field: what kinds without the subresource `status` reset.
+pub static NOTHING: FieldSet = FieldSet::empty();
+
 static STATUS: LazyLock<FieldSet> = LazyLock::new(|| FieldSet::of(&[&["status"]]));
 static SPEC: LazyLock<FieldSet> = LazyLock::new(|| FieldSet::of(&[&["spec"]]));
 
@@ -71,7 +73,7 @@ pub trait Versions {
     /// The structure of a version; `None` if it isn't served (any more): its owners are forgotten.
     fn model(&self, api_version: &str) -> Option<(&Types, TypeId)>;
 
-    /// The object in another version.
+    /// The object, whose `apiVersion` says which version it is in, in another.
     fn convert(&self, object: &Value, to: &str) -> Option<Value>;
 }
 
@@ -86,13 +88,13 @@ pub struct Writer<'a> {
     pub now: Timestamp,
 }
 
-/// What strategies reset on writes by `subresource`, unless a kind says otherwise: `status` on the object's own, `spec`
-/// on those of the status.
+/// What strategies of kinds that have the subresource `status` reset on writes by `subresource`, unless a kind says
+/// otherwise: `status` on the object's own, `spec` on those of the status. Other kinds reset [`NOTHING`].
 pub fn reset_fields(subresource: &str) -> &'static FieldSet {
     match subresource {
         "" => &STATUS,
         "status" => &SPEC,
-        _ => &NONE,
+        _ => &NOTHING,
     }
 }
 

@@ -9,11 +9,16 @@ mod pointer;
 use pointer::Pointer;
 use serde_json::{Map, Value};
 
+use crate::decode::MAX_DEPTH;
+
 /// No JSON patch has more operations.
 pub const MAX_OPERATIONS: usize = 10_000;
 
 /// Bytes that the `copy` operations of one JSON patch may add to an object.
 pub const MAX_COPIED_BYTES: usize = 3 << 20;
+
+/// Values that the operations of one JSON patch may visit or shift.
+const MAX_WORK: usize = 50_000_000;
 
 /// Why a patch could not be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +49,7 @@ pub fn json(target: Value, patch: &Value) -> Result<Value, PatchError> {
         return Err(PatchError::TooManyOperations(operations.len()));
     }
     let mut document = target;
-    let mut copied = 0;
+    let mut effort = Effort::default();
     for operation in operations {
         let Value::Object(operation) = operation else {
             return Err(PatchError::Malformed(format!(
@@ -52,7 +57,7 @@ pub fn json(target: Value, patch: &Value) -> Result<Value, PatchError> {
                 json_type(operation)
             )));
         };
-        step(&mut document, operation, &mut copied).map_err(PatchError::Inapplicable)?;
+        step(&mut document, operation, &mut effort).map_err(PatchError::Inapplicable)?;
     }
     Ok(document)
 }
@@ -99,7 +104,45 @@ fn json_type(value: &Value) -> &'static str {
 /// Why an operation does not apply, in upstream's words.
 type Step<T> = Result<T, String>;
 
-fn step(document: &mut Value, operation: &Map<String, Value>, copied: &mut usize) -> Step<()> {
+/// What a patch has cost so far.
+#[derive(Default)]
+struct Effort {
+    copied: usize,
+    work: usize,
+}
+
+impl Effort {
+    fn spend(&mut self, work: usize) -> Step<()> {
+        self.work += work;
+        if self.work > MAX_WORK {
+            return Err("the patch moves too much".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether the value may be put at `path`: nothing may become deeper than what is read may be.
+    fn check_depth(&mut self, path: &str, value: &Value) -> Step<()> {
+        let mut visited = 0;
+        let depth = path.matches('/').count() + depth(value, &mut visited);
+        self.spend(visited)?;
+        if depth > MAX_DEPTH {
+            return Err(format!("the patch nests values deeper than {MAX_DEPTH}"));
+        }
+        Ok(())
+    }
+}
+
+fn depth(value: &Value, visited: &mut usize) -> usize {
+    *visited += 1;
+    let below = match value {
+        Value::Array(list) => list.iter().map(|item| depth(item, visited)).max(),
+        Value::Object(map) => map.values().map(|value| depth(value, visited)).max(),
+        _ => return 0,
+    };
+    1 + below.unwrap_or(0)
+}
+
+fn step(document: &mut Value, operation: &Map<String, Value>, effort: &mut Effort) -> Step<()> {
     let kind = operation.get("op").and_then(Value::as_str).unwrap_or("unknown");
     let text = |field: &str| operation.get(field).and_then(Value::as_str);
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
@@ -122,14 +165,18 @@ fn step(document: &mut Value, operation: &Map<String, Value>, copied: &mut usize
             let path = path()?;
             let quoted = format!("{path:?}");
             let place = Pointer::find(document, path).ok_or_else(|| missing("", &quoted))?;
+            let value = value();
+            effort.spend(place.width())?;
+            effort.check_depth(path, &value)?;
             place
-                .add(value())
+                .add(value)
                 .map_err(|error| format!("error in add for path: '{path}': {error}"))
         }
         "remove" => {
             let path = path()?;
             let quoted = format!("{path:?}");
             let place = Pointer::find(document, path).ok_or_else(|| missing("", &quoted))?;
+            effort.spend(place.width())?;
             place
                 .remove()
                 .map(drop)
@@ -147,18 +194,23 @@ fn step(document: &mut Value, operation: &Map<String, Value>, copied: &mut usize
                 };
             }
             let place = Pointer::find(document, path).ok_or_else(|| missing("", path))?;
+            let value = value();
+            effort.check_depth(path, &value)?;
             place
-                .set(value())
+                .set(value)
                 .map_err(|_| format!("replace operation does not apply: doc is missing key: {path}: missing value"))
         }
         "move" => {
             let from = from()?;
             let source = Pointer::find(document, from).ok_or_else(|| missing("from ", from))?;
+            effort.spend(source.width())?;
             let moved = source
                 .remove()
                 .map_err(|error| format!("error in move for path: '{from}': {error}"))?;
             let path = path()?;
             let place = Pointer::find(document, path).ok_or_else(|| missing("destination ", path))?;
+            effort.spend(place.width())?;
+            effort.check_depth(path, &moved)?;
             place
                 .add(moved)
                 .map_err(|error| format!("error in move for path: '{path}': {error}"))
@@ -171,15 +223,18 @@ fn step(document: &mut Value, operation: &Map<String, Value>, copied: &mut usize
                 .map_err(|error| format!("error in copy for from: '{from}': {error}"))?
                 .cloned()
                 .unwrap_or(Value::Null);
-            *copied += copy.to_string().len();
-            if *copied > MAX_COPIED_BYTES {
+            effort.copied += copy.to_string().len();
+            if effort.copied > MAX_COPIED_BYTES {
                 return Err(format!(
-                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the \
-                     limit {MAX_COPIED_BYTES}"
+                    "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit \
+                     {MAX_COPIED_BYTES}",
+                    effort.copied
                 ));
             }
             let path = path()?;
             let place = Pointer::find(document, path).ok_or_else(|| missing("destination ", path))?;
+            effort.spend(place.width())?;
+            effort.check_depth(path, &copy)?;
             place
                 .add(copy)
                 .map_err(|error| format!("error while adding value during copy: {error}"))

@@ -6,7 +6,7 @@
 //!
 //! - `wire`: tags, varints and lengths, read forwards and written backwards.
 //! - `layout`: each message's fields in the order of their numbers, made from the table of facts.
-//! - `encode`, `decode`: a JSON tree to a message and back.
+//! - `encode`, `decode`: a JSON tree to a message and back; `tree`: what is encoded.
 //!
 //! Two things are not as in JSON. Upstream's encoder writes zeros that its JSON leaves out, so which zeros mean
 //! something is among the facts. And messages that JSON inlines (a volume's source, a probe's handler) are nested here.
@@ -14,6 +14,7 @@
 mod decode;
 mod encode;
 mod layout;
+mod tree;
 pub(crate) mod wire;
 
 use std::str;
@@ -26,7 +27,10 @@ use crate::{
     types::TypeId,
 };
 
-use self::wire::{Reader, Wire, Writer};
+use self::{
+    tree::Borrowed,
+    wire::{Reader, Wire, Writer},
+};
 
 /// What every body begins with.
 pub const MAGIC: &[u8; 4] = b"k8s\0";
@@ -54,8 +58,8 @@ pub enum ProtobufError {
     /// More values than [`MAX_VALUES`].
     #[error("the body holds more than {MAX_VALUES} values")]
     TooManyValues,
-    /// JSON within the message is malformed.
-    #[error("malformed JSON within protobuf")]
+    /// JSON that is to be encoded, or stands within a message, is malformed.
+    #[error("malformed JSON")]
     Json(#[source] DecodeError),
     /// A value isn't of its field's type; objects are checked before they are encoded.
     #[error("field {field:?} can't be encoded as {wanted}")]
@@ -138,6 +142,18 @@ pub fn encode(object: &Value) -> Result<Vec<u8>, ProtobufError> {
 pub fn encode_message(ty: TypeId, object: &Value) -> Result<Vec<u8>, ProtobufError> {
     let mut writer = Writer::default();
     encode::message(&mut writer, layout::of(ty)?, object)?;
+    Ok(writer.into_bytes())
+}
+
+/// As [`encode_message`], from the object's JSON: what is stored need not become a tree of its own first.
+///
+/// # Errors
+/// [`ProtobufError::Unfit`], or [`ProtobufError::Json`].
+pub fn encode_json(ty: TypeId, json: &[u8]) -> Result<Vec<u8>, ProtobufError> {
+    let object: Borrowed<'_> =
+        serde_json::from_slice(json).map_err(|error| ProtobufError::Json(DecodeError::Json(error.to_string())))?;
+    let mut writer = Writer::default();
+    encode::message(&mut writer, layout::of(ty)?, &object)?;
     Ok(writer.into_bytes())
 }
 

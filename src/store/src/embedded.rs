@@ -17,6 +17,7 @@
 //! Pure: `retention` (which history goes), `row` (what is in the tables). Nothing polls; an idle store sleeps.
 
 mod apply;
+mod damage;
 mod failure;
 mod files;
 mod queue;

@@ -15,8 +15,27 @@ mod new_file;
 pub mod store;
 mod task;
 
+use std::sync::Arc;
+
 pub use embedded::Embedded;
 pub use etcd::Etcd;
 pub use store::{
     Compare, Error, Event, Health, KeyRange, KeyValue, Op, Range, Result, Revision, Store, Txn, Watch, WatchBatch,
 };
+
+/// Which engine, with its settings.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// For one server.
+    Embedded(embedded::Options),
+    /// For several.
+    Etcd(etcd::Options),
+}
+
+/// Opens the store.
+pub async fn open(engine: Engine) -> Result<Arc<dyn Store>> {
+    Ok(match engine {
+        Engine::Embedded(options) => Embedded::open(options).await?,
+        Engine::Etcd(options) => Etcd::open(options).await?,
+    })
+}

@@ -53,9 +53,13 @@ impl NewFile {
     pub(crate) fn finish(self) -> Result<()> {
         let finish = || {
             File::open(&self.partial)?.sync_all()?;
-            // Unlike a rename this takes nothing else's place.
-            fs::hard_link(&self.partial, &self.to)?;
-            fs::remove_file(&self.partial)?;
+            // Unlike a rename this takes nothing else's place; not every file system can do it.
+            match fs::hard_link(&self.partial, &self.to) {
+                Ok(()) => fs::remove_file(&self.partial)?,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(error),
+                Err(_) if self.to.exists() => return Err(ErrorKind::AlreadyExists.into()),
+                Err(_) => fs::rename(&self.partial, &self.to)?,
+            }
             self.to.parent().map_or(Ok(()), sync_dir)
         };
         finish().map_err(|error| self.failed(&error))

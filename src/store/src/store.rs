@@ -80,7 +80,7 @@ pub enum Op {
     Put {
         /// Not empty.
         key: Bytes,
-        /// Up to 1.5 MiB.
+        /// Up to 1.5 MiB. It is kept for a while, so it is better not a slice of something much larger.
         value: Bytes,
         /// `None`: for ever.
         ttl: Option<Duration>,

@@ -12,11 +12,13 @@
 //! - [`teardown`]: takes away whatever a node left, also those of a test that was killed
 //! - [`server`]: a control plane: `bosun server` in a folder of its own, asked by `kubectl` or byte by byte
 //! - [`cgroup`], [`grpc_health`]: a container's limits; a server for gRPC probes
+//! - [`etcd`]: a store beside it
 //! - [`netns`], [`proc`], [`programs`]: the ground; `proc`'s parsers are pure
 //!
 //! Everything happens in the test's own task; only [`grpc_health::Health`] serves in tasks of its own while it lives.
 
 pub mod cgroup;
+pub mod etcd;
 pub mod eventually;
 pub mod footprint;
 pub mod grpc_health;
@@ -29,6 +31,8 @@ pub mod server;
 pub mod teardown;
 pub mod view;
 
+pub use bosun_cri::mounts;
+pub use etcd::Etcd;
 pub use eventually::{PATIENCE, eventually};
 pub use footprint::Footprint;
 pub use manifest::{Container, DEMO_IMAGE, Pod, container, pod};

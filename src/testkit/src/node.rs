@@ -44,6 +44,8 @@ pub struct Options {
     pub longest_back_off: String,
     /// The data folder as a file system of its own, of this size (as `mount -o size=`).
     pub data_size: Option<&'static str>,
+    /// `managed`, or the socket of a containerd that the test runs.
+    pub runtime_endpoint: String,
     /// Another containerd program.
     pub containerd: Option<PathBuf>,
     /// Whether the demo's image is imported before the test begins.
@@ -60,6 +62,7 @@ impl Default for Options {
             audit_interval: "0".into(),
             longest_back_off: "2s".into(),
             data_size: None,
+            runtime_endpoint: "managed".into(),
             containerd: None,
             import_demo: true,
             env: Vec::new(),
@@ -67,7 +70,8 @@ impl Default for Options {
     }
 }
 
-/// A node under test. Dropping it takes everything away by force; [`Node::finish`] lets the agent do it, and checks.
+/// A node under test. [`Node::finish`] has the agent take everything away, and checks. Dropping it without, as a test that
+/// fails does, takes everything away by force and keeps the logs.
 #[derive(Debug)]
 pub struct Node {
     options: Options,
@@ -75,6 +79,8 @@ pub struct Node {
     netns: Netns,
     agent: Option<Child>,
     baseline: Footprint,
+    /// Whether its logs are of no interest: it ended as it should.
+    good: bool,
 }
 
 impl Node {
@@ -113,6 +119,7 @@ impl Node {
             scope,
             netns,
             agent: None,
+            good: false,
             baseline: Footprint::default(),
         };
         for dir in [
@@ -225,7 +232,7 @@ impl Node {
             ("--cgroup-root", self.cgroup_root()),
             ("--audit-interval", &self.options.audit_interval),
             ("--max-container-restart-period", &self.options.longest_back_off),
-            ("--runtime-endpoint", "managed"),
+            ("--runtime-endpoint", &self.options.runtime_endpoint),
         ] {
             command.arg(flag).arg(value);
         }
@@ -241,6 +248,11 @@ impl Node {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.agent = Some(command.spawn().context("starting the agent")?);
         Ok(())
+    }
+
+    /// Has the next agent speak to this runtime.
+    pub fn set_runtime_endpoint(&mut self, endpoint: &str) {
+        endpoint.clone_into(&mut self.options.runtime_endpoint);
     }
 
     /// Waits until the agent answers, or fails as soon as it has ended.
@@ -316,7 +328,13 @@ impl Node {
         self.kill_agent().await?;
         let failures = teardown(&self.scope);
         ensure!(failures.is_empty(), "left behind: {failures:#?}");
+        self.good = true;
         Ok(())
+    }
+
+    /// Takes everything away by force, for whoever knows that all is well.
+    pub fn discard(mut self) {
+        self.good = true;
     }
 
     /// Waits until the node holds nothing more than at its start.
@@ -360,7 +378,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if !self.good {
             let kept = self.keep_logs().unwrap_or_default();
             eprintln!(
                 "--- the agent's last words (all of them: {})\n{}\n---",

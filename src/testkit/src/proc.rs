@@ -1,11 +1,11 @@
 //! What `/proc` and the cgroup hierarchies say, scoped to one node.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
+use bosun_cri::mounts;
 use nix::unistd::Pid;
 
 /// What belongs to one node: everything under its folder, everything in its cgroup.
@@ -61,16 +61,15 @@ impl Scope {
 
     /// The mounts under the node's folder, in the order they were made.
     pub fn mounts(&self) -> Vec<PathBuf> {
-        mount_points(
-            &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
-            &self.dir,
-        )
+        let mut mounts = mounts::below(&self.dir).expect("the kernel tells its mounts");
+        mounts.reverse();
+        mounts
     }
 
     /// The node's cgroups in every hierarchy, parents first.
     pub fn cgroups(&self) -> Vec<PathBuf> {
-        let mounts = cgroup_mounts(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
-        let tops = mounts
+        let tops = mounts::cgroups()
+            .expect("the kernel tells its mounts")
             .into_iter()
             .map(|mount| mount.join(self.cgroup.trim_start_matches('/')));
         tops.flat_map(|top| directories(&top)).collect()
@@ -101,32 +100,6 @@ impl Process {
 pub fn pids() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw))
-}
-
-/// Mount points under `dir` in the text of a `mountinfo` file.
-pub fn mount_points(mountinfo: &str, dir: &Path) -> Vec<PathBuf> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-    points
-        .map(|point| PathBuf::from(unescape(point)))
-        .filter(|point| point.starts_with(dir))
-        .collect()
-}
-
-/// Where cgroup hierarchies are mounted, of either version, each once.
-pub fn cgroup_mounts(mountinfo: &str) -> BTreeSet<PathBuf> {
-    let mounts = mountinfo.lines().filter_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let of_cgroups = filesystem.starts_with("cgroup ") || filesystem.starts_with("cgroup2 ");
-        of_cgroups.then(|| mount.split(' ').nth(4))?
-    });
-    mounts.map(|point| PathBuf::from(unescape(point))).collect()
-}
-
-/// `mountinfo` writes blanks and backslashes in octal.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
 }
 
 /// A folder and all folders below it, parents first; none if it does not exist.
@@ -184,31 +157,6 @@ mod tests {
         for (cmdline, cgroups, owned) in cases {
             assert_eq!(scope().owns_process(cmdline, cgroups), *owned, "{cgroups}");
         }
-    }
-
-    const MOUNTINFO: &str = "\
-22 1 0:21 / /proc rw,nosuid - proc proc rw
-30 1 0:26 / /sys/fs/cgroup/memory rw shared:5 - cgroup cgroup rw,memory
-31 1 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
-40 1 0:4 net:[402653] /tmp/bosun-test-7-0/state/netns/cni-1 rw shared:9 - nsfs nsfs rw
-41 1 0:50 / /tmp/bosun-test-7-0/a\\040b rw - tmpfs tmpfs rw
-42 1 0:51 / /tmp/bosun-test-7-01/x rw - tmpfs tmpfs rw
-";
-
-    #[test]
-    fn mounts_are_read_by_place_and_kind() {
-        let under = mount_points(MOUNTINFO, Path::new("/tmp/bosun-test-7-0"));
-        assert_eq!(
-            under,
-            ["/tmp/bosun-test-7-0/state/netns/cni-1", "/tmp/bosun-test-7-0/a b"].map(PathBuf::from)
-        );
-        let cgroups = cgroup_mounts(MOUNTINFO);
-        assert_eq!(
-            cgroups,
-            ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified"]
-                .map(PathBuf::from)
-                .into()
-        );
     }
 
     #[test]

@@ -216,7 +216,9 @@ impl Drop for Server {
 /// The machine's `kubectl`.
 fn kubectl() -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|path| path.is_file());
+    let found = std::env::split_paths(&path)
+        .map(|dir| dir.join("kubectl"))
+        .find(|path| path.is_file());
     found.context("kubectl is not installed, which these tests drive: apt-get install kubernetes-client")
 }
 

@@ -7,13 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use bosun_testkit::{
-    PATIENCE, eventually,
-    netns::Netns,
-    proc::{Scope, cgroup_mounts},
-    programs,
-    teardown::teardown,
-};
+use bosun_testkit::{PATIENCE, eventually, mounts, netns::Netns, proc::Scope, programs, teardown::teardown};
 use nix::mount::{MsFlags, mount};
 use tokio::process::Command;
 
@@ -125,7 +119,7 @@ async fn a_command_that_dawdles_is_ended_at_its_deadline() -> anyhow::Result<()>
 
 /// The scope's cgroup in one hierarchy, made.
 fn one_cgroup(scope: &Scope) -> anyhow::Result<PathBuf> {
-    let mounts = cgroup_mounts(&fs::read_to_string("/proc/self/mountinfo")?);
+    let mounts = mounts::cgroups()?;
     let mount = mounts
         .iter()
         .find(|mount| mount.join("cgroup.procs").exists())

@@ -12,7 +12,9 @@ async fn a_document_is_sent_once_and_then_known_by_its_tag() -> anyhow::Result<(
     ensure!(first.json()?["kind"] == "APIGroupDiscoveryList");
     ensure!(first.header("content-type").contains("as=APIGroupDiscoveryList"));
     let tag = first.header("etag").to_owned();
-    let again = client.get("/apis", &[("accept", accept), ("if-none-match", &tag)]).await?;
+    let again = client
+        .get("/apis", &[("accept", accept), ("if-none-match", &tag)])
+        .await?;
     ensure!(again.status == 304 && again.body.is_empty(), "{again:?}");
     let plain = client.get("/apis", &[]).await?;
     ensure!(plain.json()?["kind"] == "APIGroupList");
@@ -24,9 +26,16 @@ async fn openapi_is_found_by_its_hash_and_may_be_kept() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let client = server.client()?;
     let index = client.get("/openapi/v3", &[]).await?.json()?;
-    let path = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap_or_default().to_owned();
+    let path = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let document = client.get(&path, &[]).await?;
-    ensure!(document.header("cache-control").contains("immutable"), "{:?}", document.headers);
+    ensure!(
+        document.header("cache-control").contains("immutable"),
+        "{:?}",
+        document.headers
+    );
     ensure!(document.json()?["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"].is_object());
     let (bare, _) = path.split_once('?').unwrap_or((&path, ""));
     let stale = client.get(&format!("{bare}?hash=OLD"), &[]).await?;

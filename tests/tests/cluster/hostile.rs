@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use bosun_testkit::{Server, eventually, PATIENCE};
+use bosun_testkit::{PATIENCE, Server, eventually};
 use bytes::Bytes;
 use http::Method;
 use http_body_util::{BodyExt, Full};
@@ -29,7 +29,10 @@ async fn a_body_that_is_no_object_is_refused_in_words() -> anyhow::Result<()> {
         text
     };
     let deep = format!("{}1{}", "{\"a\":".repeat(20_000), "}".repeat(20_000));
-    let wide = format!("{{\"metadata\":{{\"name\":\"a\"}},\"data\":[{}1]}}", "[],".repeat(900_000));
+    let wide = format!(
+        "{{\"metadata\":{{\"name\":\"a\"}},\"data\":[{}1]}}",
+        "[],".repeat(900_000)
+    );
     for (kind, body, code) in [
         ("application/json", "{\"metadata\":".to_owned(), 400),
         ("application/json", String::new(), 400),
@@ -40,12 +43,17 @@ async fn a_body_that_is_no_object_is_refused_in_words() -> anyhow::Result<()> {
         ("application/yaml", "a: [b".to_owned(), 400),
         ("application/yaml", bomb, 400),
         ("application/yaml", deep, 400),
-        ("application/vnd.kubernetes.protobuf", "k8s\0\u{12}\u{7f}".to_owned(), 400),
+        (
+            "application/vnd.kubernetes.protobuf",
+            "k8s\0\u{12}\u{7f}".to_owned(),
+            400,
+        ),
         ("application/json", "x".repeat((3 << 20) + 1), 413),
     ] {
         let request = client.request(Method::POST, MAPS).header("content-type", kind);
         let start = body.chars().take(30).collect::<String>();
-        let reply = client.send(request.body(Full::from(body))?).await?;
+        let reply = client.send(request.body(Full::from(body))?).await;
+        let reply = reply.with_context(|| format!("{kind} {start:?}"))?;
         ensure!(reply.status == code, "{kind} {start:?}: {reply:?}");
         ensure!(reply.json()?["kind"] == "Status");
     }
@@ -59,7 +67,12 @@ async fn an_object_larger_than_the_store_takes_is_told_so() -> anyhow::Result<()
     let client = server.client()?;
     let object = serde_json::json!({"metadata": {"name": "a"}, "data": {"x": "y".repeat(2_900_000)}});
     let reply = client.json(Method::POST, MAPS, &object).await?;
-    ensure!(reply.status == 413 || reply.status == 422, "{} {}", reply.status, &reply.text()[..200.min(reply.body.len())]);
+    ensure!(
+        reply.status == 413 || reply.status == 422,
+        "{} {}",
+        reply.status,
+        &reply.text()[..200.min(reply.body.len())]
+    );
     Ok(())
 }
 
@@ -77,7 +90,9 @@ async fn a_head_without_end_is_cut_off() -> anyhow::Result<()> {
         anyhow::Ok(())
     };
     // Either the server answers that it is too much, or it just closes; what it never does is take it all.
-    let taken = timeout(PATIENCE, flood).await.context("the server neither takes nor closes")?;
+    let taken = timeout(PATIENCE, flood)
+        .await
+        .context("the server neither takes nor closes")?;
     let mut answer = Vec::new();
     let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
     let answer = String::from_utf8_lossy(&answer).into_owned();
@@ -97,7 +112,10 @@ async fn connections_that_say_nothing_are_closed_and_harm_nobody() -> anyhow::Re
     ensure!(client.get("/readyz", &[]).await?.status == 200);
     for mut stream in silent {
         let ended = timeout(PATIENCE, stream.read(&mut [0; 1])).await;
-        ensure!(matches!(ended, Ok(Ok(0) | Err(_))), "a connection without a handshake stays open");
+        ensure!(
+            matches!(ended, Ok(Ok(0) | Err(_))),
+            "a connection without a handshake stays open"
+        );
     }
     Ok(())
 }
@@ -106,9 +124,7 @@ async fn connections_that_say_nothing_are_closed_and_harm_nobody() -> anyhow::Re
 async fn a_reader_that_stands_still_holds_up_nobody() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let client = server.client()?;
-    let object = |number: usize| {
-        serde_json::json!({"metadata": {"name": format!("m{number}")}, "data": {"x": "y".repeat(400_000)}})
-    };
+    let object = |number: usize| serde_json::json!({"metadata": {"name": format!("m{number}")}, "data": {"x": "y".repeat(400_000)}});
     for number in 0..20 {
         ensure!(client.json(Method::POST, MAPS, &object(number)).await?.status == 201);
     }
@@ -116,7 +132,9 @@ async fn a_reader_that_stands_still_holds_up_nobody() -> anyhow::Result<()> {
     let mut standing = Vec::new();
     for _ in 0..100 {
         let mut stream = client.connect(false).await?;
-        stream.write_all(format!("GET {MAPS} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await?;
+        stream
+            .write_all(format!("GET {MAPS} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes())
+            .await?;
         standing.push(stream);
     }
     let started = tokio::time::Instant::now();

@@ -17,16 +17,36 @@ async fn an_object_is_created_shown_changed_and_deleted() -> anyhow::Result<()> 
     let table = server.kubectl(words("get configmap a")).await?;
     let mut lines = table.lines();
     ensure!(lines.next() == Some("NAME   DATA   AGE"), "{table}");
-    ensure!(lines.next().is_some_and(|line| line.starts_with("a      1      ")), "{table}");
+    ensure!(
+        lines.next().is_some_and(|line| line.starts_with("a      1      ")),
+        "{table}"
+    );
     let object: Value = serde_json::from_str(&server.kubectl(words("get configmap a -o json")).await?)?;
-    ensure!(object["data"]["x"] == "y" && object["metadata"]["uid"].is_string(), "{object}");
+    ensure!(
+        object["data"]["x"] == "y" && object["metadata"]["uid"].is_string(),
+        "{object}"
+    );
     server.kubectl(words("label configmap a team=blue")).await?;
     server.kubectl(words("annotate configmap a note=z")).await?;
     server
-        .kubectl(["patch", "configmap", "a", "--type=merge", "-p", r#"{"data":{"x":"z","w":"v"}}"#])
+        .kubectl([
+            "patch",
+            "configmap",
+            "a",
+            "--type=merge",
+            "-p",
+            r#"{"data":{"x":"z","w":"v"}}"#,
+        ])
         .await?;
     server
-        .kubectl(["patch", "configmap", "a", "--type=json", "-p", r#"[{"op":"remove","path":"/data/w"}]"#])
+        .kubectl([
+            "patch",
+            "configmap",
+            "a",
+            "--type=json",
+            "-p",
+            r#"[{"op":"remove","path":"/data/w"}]"#,
+        ])
         .await?;
     let object: Value = serde_json::from_str(&server.kubectl(words("get configmap -l team=blue -o json")).await?)?;
     let found = &object["items"][0];
@@ -46,9 +66,8 @@ async fn an_object_is_created_shown_changed_and_deleted() -> anyhow::Result<()> 
 #[tokio::test]
 async fn a_file_is_applied_by_the_client_and_by_the_server() -> anyhow::Result<()> {
     let server = Server::start().await?;
-    let manifest = |value: &str| {
-        format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  x: {value}\n")
-    };
+    let manifest =
+        |value: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  x: {value}\n");
     let file = server.file("a.yaml", &manifest("one"))?;
     let file = file.to_string_lossy().into_owned();
     for (flags, said) in [
@@ -60,14 +79,28 @@ async fn a_file_is_applied_by_the_client_and_by_the_server() -> anyhow::Result<(
         ensure!(output.trim() == format!("configmap/a {said}"), "{flags}: {output}");
     }
     let same = server.try_kubectl(["diff", "-f", &*file]).await?;
-    ensure!(same.status.code() == Some(0), "{}", String::from_utf8_lossy(&same.stdout));
+    ensure!(
+        same.status.code() == Some(0),
+        "{}",
+        String::from_utf8_lossy(&same.stdout)
+    );
     server.file("a.yaml", &manifest("two"))?;
     let other = server.try_kubectl(["diff", "-f", &*file]).await?;
-    ensure!(other.status.code() == Some(1), "{}", String::from_utf8_lossy(&other.stderr));
-    server.file("a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndatum: {}\n")?;
+    ensure!(
+        other.status.code() == Some(1),
+        "{}",
+        String::from_utf8_lossy(&other.stderr)
+    );
+    server.file(
+        "a.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndatum: {}\n",
+    )?;
     let strict = server.try_kubectl(["apply", "--validate=strict", "-f", &*file]).await?;
     let error = String::from_utf8_lossy(&strict.stderr).into_owned();
-    ensure!(!strict.status.success() && error.contains("unknown field \"datum\""), "{error}");
+    ensure!(
+        !strict.status.success() && error.contains("unknown field \"datum\""),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -83,7 +116,11 @@ async fn what_is_watched_is_seen_as_it_changes() -> anyhow::Result<()> {
     let mut watching = command.spawn()?;
     let output = watching.stdout.take().expect("it is piped");
     let mut lines = BufReader::new(output).lines();
-    let mut next = async || tokio::time::timeout(bosun_testkit::PATIENCE, lines.next_line()).await?.map_err(anyhow::Error::from);
+    let mut next = async || {
+        tokio::time::timeout(bosun_testkit::PATIENCE, lines.next_line())
+            .await?
+            .map_err(anyhow::Error::from)
+    };
     ensure!(next().await?.as_deref() == Some("configmap/a"));
     server.kubectl(words("create configmap b --from-literal=x=y")).await?;
     ensure!(next().await?.as_deref() == Some("configmap/b"));

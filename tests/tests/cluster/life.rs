@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use bosun_testkit::{
-    Server,
+    PATIENCE, Server, eventually,
     programs::{built, run},
 };
 use http::Method;
@@ -24,7 +24,9 @@ async fn what_was_acknowledged_is_there_after_a_kill() -> anyhow::Result<()> {
     for entry in std::fs::read_dir(server.data_dir().join("server/store"))? {
         let bytes = std::fs::read(entry?.path())?;
         let plain = [b"correct horse".as_slice(), b"Y29ycmVjdCBob3JzZQ"];
-        let leaks = plain.iter().any(|text| bytes.windows(text.len()).any(|window| window == *text));
+        let leaks = plain
+            .iter()
+            .any(|text| bytes.windows(text.len()).any(|window| window == *text));
         ensure!(!leaks, "the Secret lies in the open");
     }
     Ok(())
@@ -41,12 +43,55 @@ async fn who_did_what_is_written_down_and_no_secrets() -> anyhow::Result<()> {
     server.stop().await?;
     let log = std::fs::read_to_string(server.data_dir().join("server/audit/audit.log"))?;
     let events: Vec<Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let found = events.iter().find(|event| event["requestURI"] == path && event["verb"] == "create");
+    let found = events
+        .iter()
+        .find(|event| event["requestURI"] == path && event["verb"] == "create");
     let event = found.expect("the request is in the log");
-    ensure!(event["user"]["username"] == "kubernetes-admin" && event["responseStatus"]["code"] == 201, "{event}");
-    ensure!(event["objectRef"] == json!({"resource": "secrets", "namespace": "default", "apiVersion": "v1"}), "{event}");
-    ensure!(event["annotations"]["authorization.k8s.io/decision"] == "allow", "{event}");
+    ensure!(
+        event["user"]["username"] == "kubernetes-admin" && event["responseStatus"]["code"] == 201,
+        "{event}"
+    );
+    ensure!(
+        event["objectRef"] == json!({"resource": "secrets", "namespace": "default", "apiVersion": "v1"}),
+        "{event}"
+    );
+    ensure!(
+        event["annotations"]["authorization.k8s.io/decision"] == "allow",
+        "{event}"
+    );
     ensure!(!log.contains("password") && !events.iter().any(|event| event["requestURI"] == "/readyz"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_with_a_certificate_may_what_roles_say() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let data = server.data_dir().to_string_lossy().into_owned();
+    let url = format!("https://{}", server.address());
+    let flags = [
+        "kubeconfig",
+        "--user",
+        "jane",
+        "--group",
+        "dev",
+        "--data-dir",
+        &data,
+        "--server",
+        &url,
+    ];
+    let config = run(&built("bosun")?, flags).await?;
+    let file = server.file("jane.kubeconfig", &config)?.to_string_lossy().into_owned();
+    let can = ["--kubeconfig", &file, "auth", "can-i", "create", "configmaps"];
+    let before = server.try_kubectl(can).await?;
+    ensure!(String::from_utf8_lossy(&before.stdout) == "no\n", "{before:?}");
+    let bind = "create rolebinding dev --clusterrole=edit --group=dev";
+    server.kubectl(bind.split_whitespace()).await?;
+    eventually(PATIENCE, "the binding counts", async || {
+        let after = server.try_kubectl(can).await?;
+        ensure!(String::from_utf8_lossy(&after.stdout) == "yes\n", "{after:?}");
+        Ok(())
+    })
+    .await;
     Ok(())
 }
 
@@ -61,11 +106,46 @@ async fn a_start_that_can_not_be_says_why_and_what_to_do() -> anyhow::Result<()>
     let policy = policy.to_string_lossy().into_owned();
     for (flags, words) in [
         (vec!["--data-dir", &data], "--no-agent"),
-        (vec!["--no-agent", "--data-dir", &data, "--bind", "127.0.0.1", "--port", &port], "--port"),
-        (vec!["--no-agent", "--data-dir", &data, "--bind", "192.0.2.1", "--port", "0"], "--bind"),
-        (vec!["--no-agent", "--data-dir", "/proc/nowhere", "--bind", "127.0.0.1", "--port", "0"], "--data-dir"),
         (
-            vec!["--no-agent", "--data-dir", &data, "--bind", "127.0.0.1", "--port", "0", "--audit-policy", &policy],
+            vec![
+                "--no-agent",
+                "--data-dir",
+                &data,
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                &port,
+            ],
+            "--port",
+        ),
+        (
+            vec!["--no-agent", "--data-dir", &data, "--bind", "192.0.2.1", "--port", "0"],
+            "--bind",
+        ),
+        (
+            vec![
+                "--no-agent",
+                "--data-dir",
+                "/proc/nowhere",
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                "0",
+            ],
+            "--data-dir",
+        ),
+        (
+            vec![
+                "--no-agent",
+                "--data-dir",
+                &data,
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--audit-policy",
+                &policy,
+            ],
             "audit.k8s.io/v1",
         ),
     ] {

@@ -14,15 +14,34 @@ async fn an_object_is_sent_in_the_form_that_is_wanted() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let client = server.client()?;
     let made = client
-        .json(Method::POST, MAPS, &json!({"metadata": {"name": "a"}, "data": {"x": "y"}}))
+        .json(
+            Method::POST,
+            MAPS,
+            &json!({"metadata": {"name": "a"}, "data": {"x": "y"}}),
+        )
         .await?;
     ensure!(made.status == 201, "{made:?}");
     ensure!(!made.header("audit-id").is_empty() && made.header("cache-control") == "no-cache, private");
     let path = format!("{MAPS}/a");
     for (accept, code, kind, start) in [
-        ("application/json", 200, "application/json", r#"{"apiVersion":"v1","kind":"ConfigMap""#),
-        ("application/yaml", 200, "application/yaml", "apiVersion: v1\nkind: ConfigMap\n"),
-        ("application/vnd.kubernetes.protobuf", 200, "application/vnd.kubernetes.protobuf", "k8s\0"),
+        (
+            "application/json",
+            200,
+            "application/json",
+            r#"{"apiVersion":"v1","kind":"ConfigMap""#,
+        ),
+        (
+            "application/yaml",
+            200,
+            "application/yaml",
+            "apiVersion: v1\nkind: ConfigMap\n",
+        ),
+        (
+            "application/vnd.kubernetes.protobuf",
+            200,
+            "application/vnd.kubernetes.protobuf",
+            "k8s\0",
+        ),
         ("text/html, */*;q=0.1", 200, "application/json", "{"),
         ("application/cbor", 406, "application/json", "{"),
         (
@@ -44,10 +63,25 @@ async fn an_object_is_sent_in_the_form_that_is_wanted() -> anyhow::Result<()> {
         ensure!(reply.body.starts_with(start.as_bytes()), "{accept}: {}", reply.text());
     }
     let pretty = client.get(&format!("{path}?pretty=true"), &[]).await?;
-    ensure!(pretty.text().contains("\n  \"kind\": \"ConfigMap\""), "{}", pretty.text());
-    let list = client.get(MAPS, &[("accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")]).await?;
+    ensure!(
+        pretty.text().contains("\n  \"kind\": \"ConfigMap\""),
+        "{}",
+        pretty.text()
+    );
+    let list = client
+        .get(
+            MAPS,
+            &[(
+                "accept",
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            )],
+        )
+        .await?;
     let items = list.json()?;
-    ensure!(items["kind"] == "PartialObjectMetadataList" && items["items"][0].get("data").is_none(), "{items}");
+    ensure!(
+        items["kind"] == "PartialObjectMetadataList" && items["items"][0].get("data").is_none(),
+        "{items}"
+    );
     Ok(())
 }
 
@@ -55,7 +89,7 @@ async fn an_object_is_sent_in_the_form_that_is_wanted() -> anyhow::Result<()> {
 async fn what_comes_as_protobuf_or_yaml_is_the_same_object() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let client = server.client()?;
-    let yaml = "metadata:\n  name: a\ndata:\n  x: y\n";
+    let yaml = "metadata:\n  name: a\ndata:\n  x: word\n";
     let send = |kind: &'static str, body: Bytes| {
         let request = client.request(Method::POST, MAPS).header("content-type", kind);
         let request = request.body(Full::from(body));
@@ -65,14 +99,20 @@ async fn what_comes_as_protobuf_or_yaml_is_the_same_object() -> anyhow::Result<(
     let made = send("application/yaml", yaml.into()).await?;
     ensure!(made.status == 201, "{made:?}");
     let message = client
-        .get(&format!("{MAPS}/a"), &[("accept", "application/vnd.kubernetes.protobuf")])
+        .get(
+            &format!("{MAPS}/a"),
+            &[("accept", "application/vnd.kubernetes.protobuf")],
+        )
         .await?
         .body;
     let deleted = client.json(Method::DELETE, &format!("{MAPS}/a"), &Value::Null).await?;
     ensure!(deleted.status == 200, "{deleted:?}");
     // With the version and identity of the one that is gone, it is refused for that and nothing else.
     let again = send("application/vnd.kubernetes.protobuf", message).await?;
-    ensure!(again.json()?["message"] == "resourceVersion should not be set on objects to be created", "{again:?}");
+    ensure!(
+        again.json()?["message"] == "resourceVersion should not be set on objects to be created",
+        "{again:?}"
+    );
     for kind in ["application/cbor", "text/plain", "application/x-www-form-urlencoded"] {
         let refused = send(kind, yaml.into()).await?;
         ensure!(refused.status == 415, "{kind}: {refused:?}");
@@ -90,7 +130,11 @@ async fn a_field_nobody_knows_is_dropped_warned_of_or_refused_as_is_asked() -> a
         let path = format!("{MAPS}?fieldValidation={mode}");
         let reply = client.json(Method::POST, &path, &object(&mode.to_lowercase())).await?;
         ensure!(reply.status == code, "{mode}: {reply:?}");
-        ensure!(reply.header("warning").starts_with("299 - \"unknown field") == warned, "{mode}: {:?}", reply.headers);
+        ensure!(
+            reply.header("warning").starts_with("299 - \"unknown field") == warned,
+            "{mode}: {:?}",
+            reply.headers
+        );
     }
     Ok(())
 }
@@ -117,7 +161,10 @@ async fn paths_and_methods_that_are_not_served_are_told_apart() -> anyhow::Resul
         let reply = client.json(method.clone(), path, &json!({})).await?;
         ensure!(reply.status == code, "{method} {path}: {reply:?}");
         let status = reply.json()?;
-        ensure!(status["kind"] == "Status" && status["code"] == code, "{method} {path}: {status}");
+        ensure!(
+            status["kind"] == "Status" && status["code"] == code,
+            "{method} {path}: {status}"
+        );
     }
     Ok(())
 }

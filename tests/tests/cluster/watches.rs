@@ -18,7 +18,12 @@ struct Watching {
 }
 
 impl Watching {
-    async fn start(client: &Client, sender: &SendRequest<Full<Bytes>>, path: &str, accept: &str) -> anyhow::Result<Self> {
+    async fn start(
+        client: &Client,
+        sender: &SendRequest<Full<Bytes>>,
+        path: &str,
+        accept: &str,
+    ) -> anyhow::Result<Self> {
         let request = http::Request::get(client.url(path)).header("accept", accept);
         let mut sender = sender.clone();
         let answer = timeout(PATIENCE, sender.send_request(request.body(Full::default())?)).await??;
@@ -31,7 +36,9 @@ impl Watching {
 
     /// More bytes; false at the end.
     async fn more(&mut self) -> anyhow::Result<bool> {
-        let frame = timeout(PATIENCE, self.body.frame()).await.context("the watch is silent")?;
+        let frame = timeout(PATIENCE, self.body.frame())
+            .await
+            .context("the watch is silent")?;
         let Some(frame) = frame else { return Ok(false) };
         if let Ok(data) = frame?.into_data() {
             self.read.extend_from_slice(&data);
@@ -78,7 +85,10 @@ async fn every_change_is_an_event_in_the_form_that_was_asked_for() -> anyhow::Re
     let mut tasks = JoinSet::new();
     let sender = client.http2(&mut tasks).await?;
     let list = client.get(MAPS, &[]).await?.json()?;
-    let version = list["metadata"]["resourceVersion"].as_str().context("no version")?.to_owned();
+    let version = list["metadata"]["resourceVersion"]
+        .as_str()
+        .context("no version")?
+        .to_owned();
     let path = format!("{MAPS}?watch=true&resourceVersion={version}");
     let json = "application/json";
     let mut plain = Watching::start(&client, &sender, &path, json).await?;
@@ -92,17 +102,35 @@ async fn every_change_is_an_event_in_the_form_that_was_asked_for() -> anyhow::Re
     let mut last = 0;
     for kind in ["ADDED", "MODIFIED", "DELETED"] {
         let event = plain.line().await?.context("the watch ended")?;
-        ensure!(event["type"] == kind && event["object"]["metadata"]["name"] == "a", "{event}");
-        let version: u64 = event["object"]["metadata"]["resourceVersion"].as_str().unwrap_or_default().parse()?;
+        ensure!(
+            event["type"] == kind && event["object"]["metadata"]["name"] == "a",
+            "{event}"
+        );
+        let version: u64 = event["object"]["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default()
+            .parse()?;
         ensure!(version > last, "{version} after {last}");
         last = version;
         let event = table.line().await?.context("the watch ended")?;
-        ensure!(event["object"]["kind"] == "Table" && event["object"]["rows"][0]["cells"][0] == "a", "{event}");
-        ensure!(event["object"]["columnDefinitions"].is_null() == (kind != "ADDED"), "{event}");
+        ensure!(
+            event["object"]["kind"] == "Table" && event["object"]["rows"][0]["cells"][0] == "a",
+            "{event}"
+        );
+        ensure!(
+            event["object"]["columnDefinitions"].is_null() == (kind != "ADDED"),
+            "{event}"
+        );
         let event = partial.line().await?.context("the watch ended")?;
-        ensure!(event["object"]["kind"] == "PartialObjectMetadata" && event["object"].get("data").is_none(), "{event}");
+        ensure!(
+            event["object"]["kind"] == "PartialObjectMetadata" && event["object"].get("data").is_none(),
+            "{event}"
+        );
         let frame = message.frame().await?;
-        ensure!(frame.starts_with(&[&[0x0a, kind.len() as u8], kind.as_bytes()].concat()), "{frame:?}");
+        ensure!(
+            frame.starts_with(&[&[0x0a, kind.len() as u8], kind.as_bytes()].concat()),
+            "{frame:?}"
+        );
         ensure!(frame.windows(4).any(|window| window == b"k8s\0"));
     }
     Ok(())
@@ -120,10 +148,19 @@ async fn what_there_is_comes_first_and_a_bookmark_tells_its_end() -> anyhow::Res
     );
     let mut watching = Watching::start(&client, &sender, &path, "application/json").await?;
     let first = watching.line().await?.context("the watch ended")?;
-    ensure!(first["type"] == "ADDED" && first["object"]["metadata"]["name"] == "a", "{first}");
+    ensure!(
+        first["type"] == "ADDED" && first["object"]["metadata"]["name"] == "a",
+        "{first}"
+    );
     let mark = watching.line().await?.context("the watch ended")?;
-    ensure!(mark["type"] == "BOOKMARK" && mark["object"]["kind"] == "ConfigMap", "{mark}");
-    ensure!(mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true", "{mark}");
+    ensure!(
+        mark["type"] == "BOOKMARK" && mark["object"]["kind"] == "ConfigMap",
+        "{mark}"
+    );
+    ensure!(
+        mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true",
+        "{mark}"
+    );
     // Its time is over: it ends without an error.
     while let Some(event) = watching.line().await? {
         ensure!(event["type"] == "BOOKMARK", "{event}");
@@ -135,7 +172,9 @@ async fn what_there_is_comes_first_and_a_bookmark_tells_its_end() -> anyhow::Res
 async fn a_watch_from_beyond_what_is_kept_is_told_that_it_is_gone() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let client = server.client()?;
-    let reply = client.get(&format!("{MAPS}?watch=true&resourceVersion=999999999"), &[]).await?;
+    let reply = client
+        .get(&format!("{MAPS}?watch=true&resourceVersion=999999999"), &[])
+        .await?;
     ensure!(reply.status == 504 && reply.json()?["reason"] == "Timeout", "{reply:?}");
     Ok(())
 }

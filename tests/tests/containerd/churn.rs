@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, ensure};
 use bosun_testkit::{
-    Node, PATIENCE, PodList, eventually,
+    Node, PATIENCE, PodList, PodView, eventually,
     manifest::{idle, pod},
 };
 use fastrand::Rng;
@@ -62,6 +62,8 @@ async fn run(part: u64) -> anyhow::Result<()> {
 /// What is known of a pod that should run.
 #[derive(Clone, Debug, Default)]
 struct Expected {
+    /// Of its manifest.
+    version: u64,
     /// Its only container's id, once all had settled; `None` while that container is on its way.
     id: Option<String>,
     /// Its restart count when all had settled last, and one more if its container was killed since.
@@ -75,6 +77,13 @@ struct Churn {
     next: u64,
     /// How often containerd was killed since all had settled last. A container that is on its way then may die of it.
     containerd_kills: i32,
+}
+
+/// Of the manifest that a pod was made of.
+fn version_of(pod: PodView<'_>) -> Option<&str> {
+    let containers = &pod.whole().spec.as_ref()?.containers;
+    let mut env = containers.first()?.env.iter().flatten();
+    env.find(|variable| variable.name == "VERSION")?.value.as_deref()
 }
 
 impl Churn {
@@ -127,7 +136,11 @@ impl Churn {
         self.next += 1;
         let main = idle("main").env("VERSION", &self.next.to_string());
         self.node.apply(&pod(name).grace(1).with(main))?;
-        self.pods.insert(name.to_owned(), Expected::default());
+        let expected = Expected {
+            version: self.next,
+            ..Expected::default()
+        };
+        self.pods.insert(name.to_owned(), expected);
         Ok(())
     }
 
@@ -141,6 +154,7 @@ impl Churn {
     /// One that is known to run, for the first time: later starts wait for their back-off.
     async fn kill_container(&mut self, name: &str) -> anyhow::Result<()> {
         let Some(Expected {
+            version,
             id: Some(id),
             restarts: 0,
         }) = self.pods.get(name).cloned()
@@ -151,7 +165,12 @@ impl Churn {
             return Ok(());
         };
         kill(pid, Signal::SIGKILL).context("killing a container")?;
-        self.pods.insert(name.to_owned(), Expected { id: None, restarts: 1 });
+        let expected = Expected {
+            version,
+            id: None,
+            restarts: 1,
+        };
+        self.pods.insert(name.to_owned(), expected);
         Ok(())
     }
 
@@ -169,6 +188,13 @@ impl Churn {
             for pod in list.pods() {
                 ensure!(pod.is_ready(), "{} is not ready: {:#?}", pod.name(), pod.whole().status);
                 let expected = &self.pods[pod.name()];
+                // Not the one before it, whose replacement has yet to be read.
+                let version = expected.version.to_string();
+                ensure!(
+                    version_of(pod) == Some(&*version),
+                    "{} is not version {version} yet",
+                    pod.name()
+                );
                 let died = if expected.id.is_some() {
                     0
                 } else {
@@ -214,6 +240,7 @@ impl Churn {
                 );
             }
             *expected = Expected {
+                version: expected.version,
                 id: Some(main.id().to_owned()),
                 restarts: main.restarts(),
             };

@@ -4,11 +4,26 @@ use std::path::Path;
 
 use anyhow::ensure;
 use bosun_testkit::programs::{built, run};
+use tokio::process::Command;
 
 #[tokio::test]
 async fn the_version_is_the_workspaces() -> anyhow::Result<()> {
     let said = run(&built("bosun")?, ["version"]).await?;
     ensure!(said.contains(env!("CARGO_PKG_VERSION")), "{said:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_failure() -> anyhow::Result<()> {
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let output = Command::new(built("bosun")?)
+        .arg("version")
+        .stdout(writer)
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
     Ok(())
 }
 

@@ -266,3 +266,22 @@ async fn a_manifest_put_back_during_the_grace_starts_a_new_pod_after_the_old() -
     .await;
     node.finish().await
 }
+
+#[tokio::test]
+async fn a_pod_that_is_ending_says_so_and_by_when() -> anyhow::Result<()> {
+    let node = Node::start().await?;
+    let stubborn = shell("main", "trap '' TERM; while :; do sleep 1; done");
+    node.apply(&pod("a").grace(8).with(stubborn))?;
+    node.ready("a").await;
+    node.remove("a")?;
+    node.until("a", "ending", |view| {
+        let ends_by = &view.whole().metadata.deletion_timestamp;
+        ensure!(ends_by.is_some(), "no time is told");
+        Ok(())
+    })
+    .await;
+    let table = node.cli("pods", &[]).await?;
+    ensure!(table.contains("Terminating"), "{table}");
+    node.gone("a").await;
+    node.finish().await
+}

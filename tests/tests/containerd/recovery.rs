@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use bosun_testkit::{
-    Node, PATIENCE, eventually,
+    Node, PATIENCE, PodView, eventually,
     manifest::{idle, pod, shell, web},
 };
 use nix::sys::signal::{Signal, kill};
@@ -65,6 +65,26 @@ async fn a_killed_containerd_comes_back_and_its_containers_never_went() -> anyho
         Ok(())
     })
     .await;
+    node.finish().await
+}
+
+#[tokio::test]
+async fn how_long_a_start_took_is_still_told_by_the_next_agent() -> anyhow::Result<()> {
+    const STAGES: &str = "bosun.dev/start-stages";
+    let stages = |view: PodView<'_>| {
+        let annotations = view.whole().metadata.annotations.clone().unwrap_or_default();
+        let stages = annotations.get(STAGES).cloned().unwrap_or_default();
+        ensure!(stages.contains("total"), "{stages:?}");
+        Ok(stages)
+    };
+    let mut node = Node::start().await?;
+    node.apply(&pod("a").with(idle("main")))?;
+    let before = node.until("a", "started", stages).await;
+    node.ready("a").await;
+    node.kill_agent().await?;
+    node.start_agent().await?;
+    let after = node.until("a", "started", stages).await;
+    ensure!(after == before, "{before} before, {after} after");
     node.finish().await
 }
 

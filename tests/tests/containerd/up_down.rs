@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use bosun_testkit::{PATIENCE, eventually, proc, proc::directories, programs};
+use bosun_testkit::{PATIENCE, eventually, mounts, proc, proc::directories, programs};
 use tokio::process::Command;
 
 #[tokio::test]
@@ -132,10 +132,10 @@ async fn machine() -> anyhow::Result<BTreeSet<String>> {
     for line in fs::read_to_string("/proc/self/net/dev")?.lines().skip(2) {
         add("link", line.split(':').next().unwrap_or_default().trim().to_owned());
     }
-    for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
-        add("mount", line.split(' ').nth(4).unwrap_or_default().to_owned());
+    for mount in mounts::all()? {
+        add("mount", mount.point.display().to_string());
     }
-    for mount in proc::cgroup_mounts(&fs::read_to_string("/proc/self/mountinfo")?) {
+    for mount in mounts::cgroups()? {
         for dir in directories(&mount) {
             add("cgroup", dir.display().to_string());
         }

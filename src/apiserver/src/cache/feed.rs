@@ -23,6 +23,8 @@ pub struct Feed {
     store: Arc<dyn Store>,
     caches: RwLock<BTreeMap<Arc<str>, Arc<Cache>>>,
     reached: watch::Sender<Revision>,
+    /// Told when a cache comes.
+    came: watch::Sender<()>,
     limits: Limits,
 }
 
@@ -41,6 +43,7 @@ impl Feed {
             store,
             caches: RwLock::default(),
             reached: watch::Sender::new(start),
+            came: watch::Sender::new(()),
             limits,
         })
     }
@@ -61,7 +64,7 @@ impl Feed {
     }
 
     /// Makes the cache of a prefix, to be loaded; the one there is, if there is one.
-    pub fn register(&self, prefix: Arc<str>, fields: Fields, transformer: Arc<dyn Transformer>) -> Arc<Cache> {
+    pub fn register(&self, prefix: &Arc<str>, fields: Fields, transformer: Arc<dyn Transformer>) -> Arc<Cache> {
         let mut caches = self.caches.write();
         let make = || {
             Arc::new(Cache::new(
@@ -87,12 +90,15 @@ impl Feed {
             return Ok(cache);
         }
         // From here on it keeps what comes.
-        let cache = self.register(prefix.clone(), fields, transformer);
+        let cache = self.register(&prefix, fields, transformer);
         match self
             .load(KeyRange::prefix(prefix.to_string()), std::slice::from_ref(&cache), None)
             .await
         {
-            Ok(()) => Ok(cache),
+            Ok(()) => {
+                self.came.send_replace(());
+                Ok(cache)
+            }
             Err(error) => {
                 self.caches.write().remove(&prefix);
                 Err(error)
@@ -107,6 +113,17 @@ impl Feed {
             // Compacted while we looked.
             Err(Error::Compacted { .. }) => self.load(KeyRange::prefix(ROOT), &self.caches(), None).await,
             other => other,
+        }
+    }
+
+    /// The cache of a prefix, once there is one.
+    pub async fn served(&self, prefix: &str) -> Arc<Cache> {
+        let mut came = self.came.subscribe();
+        loop {
+            if let Some(cache) = self.cache(prefix) {
+                return cache;
+            }
+            came.changed().await.expect("the sender is this feed's own");
         }
     }
 

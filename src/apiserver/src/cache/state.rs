@@ -132,7 +132,8 @@ impl Change {
             return frame.clone();
         }
         let frame = make(self.json(kind));
-        if !frames.cold {
+        // An empty one tells that it could not be made.
+        if !frames.cold && !frame.is_empty() {
             frames.made.push((kind, representation, frame.clone()));
         }
         frame
@@ -202,6 +203,19 @@ impl State {
             *known = Arc::downgrade(&entries);
             entries
         })
+    }
+
+    /// The objects from key `start` on whose keys begin with `under`.
+    pub(super) fn from(&self, start: &str, under: &str) -> Arc<[Arc<Entry>]> {
+        if start.is_empty() && under.is_empty() {
+            return self.everything();
+        }
+        let range = (Bound::Included(start), Bound::Unbounded);
+        let entries = self.objects.range::<str, _>(range).map(|(_, entry)| entry);
+        entries
+            .take_while(|entry| entry.key().starts_with(under))
+            .cloned()
+            .collect()
     }
 
     /// Of the last change here.

@@ -6,7 +6,7 @@ use bosun_store::Revision;
 use tokio::{sync::mpsc::error::TryRecvError, time::Instant};
 
 use super::{
-    Cache, Change, Entry, Kind,
+    Cache, Change, Entry, Kind, Selection,
     watchers::{Queue, Ticket},
 };
 
@@ -51,8 +51,7 @@ pub struct Watch {
     cache: Arc<Cache>,
     ticket: Ticket,
     queue: Queue,
-    /// Shared with others who began at the same revision, and how many of them have been told.
-    initial: (Arc<[Arc<Entry>]>, usize),
+    initial: Initial,
     missed: std::vec::IntoIter<(Kind, Arc<Change>)>,
     /// Up to where everything has been told.
     revision: Revision,
@@ -60,6 +59,41 @@ pub struct Watch {
     initial_end: bool,
     bookmark: Option<Instant>,
     deadline: Option<Instant>,
+}
+
+/// What there is when a watch begins, shared with others who began at the same revision; only what is selected is told.
+pub(super) struct Initial {
+    entries: Arc<[Arc<Entry>]>,
+    at: usize,
+    selection: Selection,
+}
+
+impl Initial {
+    pub(super) fn new(entries: Arc<[Arc<Entry>]>, selection: Selection) -> Self {
+        Self {
+            entries,
+            at: 0,
+            selection,
+        }
+    }
+}
+
+impl Iterator for Initial {
+    type Item = Arc<Entry>;
+
+    fn next(&mut self) -> Option<Arc<Entry>> {
+        while let Some(entry) = self.entries.get(self.at) {
+            self.at += 1;
+            if self.selection.matches(entry) {
+                return Some(entry.clone());
+            }
+        }
+        if self.at > 0 {
+            // Old states are not held for those who have been told.
+            *self = Self::new(Arc::new([]), Selection::default());
+        }
+        None
+    }
 }
 
 /// Whether there is an event without waiting.
@@ -74,7 +108,7 @@ impl Watch {
         cache: Arc<Cache>,
         ticket: Ticket,
         queue: Queue,
-        initial: Arc<[Arc<Entry>]>,
+        initial: Initial,
         missed: Vec<(Kind, Arc<Change>)>,
         revision: Revision,
         options: WatchOptions,
@@ -85,7 +119,7 @@ impl Watch {
             cache,
             ticket,
             queue,
-            initial: (initial, 0),
+            initial,
             missed: missed.into_iter(),
             revision,
             options,
@@ -134,12 +168,7 @@ impl Watch {
     }
 
     fn ready(&mut self) -> Ready {
-        let (initial, told) = &mut self.initial;
-        if let Some(entry) = initial.get(*told).cloned() {
-            *told += 1;
-            if *told == initial.len() {
-                self.initial = (Arc::new([]), 0);
-            }
+        if let Some(entry) = self.initial.next() {
             return Ready::Now(WatchEvent::Initial(entry));
         }
         if let Some((kind, change)) = self.missed.next() {

@@ -158,6 +158,31 @@ pub fn too_many_requests() -> Status {
     }
 }
 
+async fn next<B>(mut body: Pin<&mut B>) -> Option<Result<Frame<Bytes>, Status>>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BodyError>,
+{
+    let frame = body.frame().await?;
+    Some(frame.map_err(|error| Status::bad_request(format!("the body could not be read: {}", error.into()))))
+}
+
+/// Takes no more than `most` bytes and forgets them: a client that is answered while it still sends may see its
+/// connection break rather than the answer.
+async fn discard<B>(mut body: Pin<&mut B>, most: usize)
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BodyError>,
+{
+    let mut taken = 0;
+    while taken <= most {
+        let Some(Ok(frame)) = next(body.as_mut()).await else {
+            return;
+        };
+        taken += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
 /// Reads a request's body, no more than `max` bytes of it and within the budget. The caller sets the deadline.
 pub async fn read<B>(body: B, max: usize, budget: &Budget) -> Result<(Bytes, Share), Status>
 where
@@ -170,23 +195,23 @@ where
             format!("Request entity too large: limit is {max}"),
         )
     };
+    let mut body = std::pin::pin!(body);
     if body.size_hint().lower() > max as u64 {
+        discard(body, max).await;
         return Err(too_large());
     }
-    let mut body = std::pin::pin!(body);
     let mut share = Share::default();
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            let error = error.into();
-            Status::new(Reason::BadRequest, format!("the body could not be read: {error}"))
-        })?;
+    while let Some(frame) = next(body.as_mut()).await {
+        let frame = frame?;
         let Ok(chunk) = frame.into_data() else { continue };
         if chunk.is_empty() {
             continue;
         }
         if first.len() + all.len() + chunk.len() > max {
+            drop((first, all));
+            discard(body, max).await;
             return Err(too_large());
         }
         budget.take(&mut share, chunk.len())?;

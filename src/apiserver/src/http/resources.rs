@@ -41,7 +41,7 @@ where
     let request = &exchange.request;
     let row = request.resource.as_ref().ok_or_else(unknown)?;
     let sub = subresource(row, &request.subresource)?;
-    allowed(row, sub, request.verb)?;
+    allowed(row, sub, request.verb, !request.name.is_empty())?;
     if matches!(
         &*request.subresource,
         "attach" | "exec" | "log" | "portforward" | "proxy"
@@ -89,9 +89,15 @@ fn subresource<'a>(row: &'a Resource, name: &str) -> Result<Option<&'a Subresour
     sub.map(Some).ok_or_else(unknown)
 }
 
-fn allowed(row: &Resource, sub: Option<&Subresource>, verb: &str) -> Result<(), Status> {
+/// Whether a verb is served there: on an object, or on a collection, as it needs.
+fn allowed(row: &Resource, sub: Option<&Subresource>, verb: &str, named: bool) -> Result<(), Status> {
     let verbs = sub.map_or(&row.verbs, |sub| &sub.verbs);
-    if verbs.iter().any(|one| &**one == verb) {
+    let placed = match verb {
+        "update" | "patch" => named,
+        "create" => named == sub.is_some(),
+        _ => true,
+    };
+    if placed && verbs.iter().any(|one| &**one == verb) {
         Ok(())
     } else {
         Err(not_allowed())

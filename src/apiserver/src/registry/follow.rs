@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Registry;
 use crate::{
     Status,
-    cache::{Cache, Entry, Kind, Selection, Watch, WatchEvent, WatchOptions},
+    cache::{Entry, Feed, Kind, Selection, Watch, WatchEvent, WatchOptions},
 };
 
 /// What a follower is told.
@@ -23,19 +23,21 @@ pub enum Followed {
 
 /// A kind that is followed. Objects come in the version that is stored.
 pub struct Follow {
-    cache: Arc<Cache>,
+    feed: Arc<Feed>,
+    prefix: Arc<str>,
     watch: Option<Watch>,
 }
 
 impl Registry {
-    /// Follows a resource.
+    /// Follows a resource. While it is not served, it has no objects.
     pub fn follow(&self, group: &str, plural: &str) -> Result<Follow, Status> {
         let table = self.table();
         let row = table
             .stored(group, plural)
             .ok_or_else(|| Status::not_found(group, plural, ""))?;
         Ok(Follow {
-            cache: self.cache(row)?,
+            feed: self.feed.clone(),
+            prefix: row.prefix.clone(),
             watch: None,
         })
     }
@@ -50,7 +52,8 @@ impl Follow {
                     mark_initial_end: true,
                     ..WatchOptions::default()
                 };
-                let watch = self.cache.watch(Selection::default(), options);
+                let cache = self.feed.served(&self.prefix).await;
+                let watch = cache.watch(Selection::default(), options);
                 self.watch = Some(watch.expect("a watch from now on needs nothing of the past"));
                 return Followed::Reset;
             };
@@ -62,7 +65,12 @@ impl Follow {
                 Some(WatchEvent::Change(kind, change)) => return Followed::Upsert(change.entry(kind).clone()),
                 Some(WatchEvent::Bookmark { initial_end: true, .. }) => return Followed::Synced,
                 Some(WatchEvent::Bookmark { .. }) => {}
-                None => self.watch = None,
+                None => {
+                    self.watch = None;
+                    if self.feed.cache(&self.prefix).is_none() {
+                        return Followed::Reset;
+                    }
+                }
             }
         }
     }

@@ -18,13 +18,12 @@ use serde_json::{Value, json};
 pub use range::{IpRange, IpRangeError};
 
 use super::{
-    Registry, metadata, own_request, read,
+    Registry, metadata, read,
     write::{Place, invalid},
 };
 use crate::{
-    Reason, Resource, Status,
+    Resource, Status,
     cache::{Cache, entry::encode},
-    options::{ListOptions, WriteOptions},
 };
 
 /// What node ports' records begin with.
@@ -358,102 +357,6 @@ impl Registry {
             }
         }
         Ok(())
-    }
-
-    /// Keeps the Service by which pods reach the API server, on the first address, with the endpoints it has.
-    pub async fn keep_kubernetes_service(&self, now: Timestamp, servers: &[IpAddr], port: u16) -> Result<(), Status> {
-        let range = &self.config.services.ranges[0];
-        let (first, family) = (range.first().to_string(), range.family());
-        let labels = json!({"component": "apiserver", "provider": "kubernetes"});
-        let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "labels": labels},
-            "spec": {
-                "type": "ClusterIP", "clusterIP": first, "clusterIPs": [first], "ipFamilies": [family],
-                "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
-                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
-            },
-        });
-        let ranges: Vec<_> = self.config.services.ranges.iter().map(ToString::to_string).collect();
-        let cidr = json!({
-            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
-            "spec": {"cidrs": ranges},
-        });
-        self.keep(now, ("networking.k8s.io", "servicecidrs"), cidr, None)
-            .await?;
-        self.keep(now, ("", "services"), service, Some("/spec/ports")).await?;
-        let servers: Vec<_> = servers
-            .iter()
-            .filter(|server| range::family(**server) == family)
-            .collect();
-        if servers.is_empty() {
-            return Ok(());
-        }
-        let mirror = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
-        let addresses: Vec<_> = servers.iter().map(|server| json!({"ip": server})).collect();
-        let endpoints = json!({
-            "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes", "labels": mirror},
-            "subsets": [{"addresses": addresses, "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
-        });
-        self.keep(now, ("", "endpoints"), endpoints, Some("/subsets")).await?;
-        let ready: Vec<_> = servers
-            .iter()
-            .map(|server| json!({"addresses": [server], "conditions": {"ready": true}}))
-            .collect();
-        let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
-            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "endpoints": ready, "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-        });
-        self.keep(now, ("discovery.k8s.io", "endpointslices"), slice, Some("/endpoints"))
-            .await
-    }
-
-    /// Creates an object of the server's own, or sets the part of it that may have changed.
-    async fn keep(
-        &self,
-        now: Timestamp,
-        (group, plural): (&str, &str),
-        object: Value,
-        part: Option<&str>,
-    ) -> Result<(), Status> {
-        let table = self.table();
-        let Some(row) = table.stored(group, plural) else {
-            return Ok(());
-        };
-        let namespace = if row.scope == crate::Scope::Namespaced {
-            "default"
-        } else {
-            ""
-        };
-        let options = WriteOptions {
-            field_manager: "kube-apiserver".into(),
-            ..WriteOptions::default()
-        };
-        let name = metadata::text(&object, "name");
-        let request = own_request(row, "update", namespace, name, now);
-        let json = match self.get(&request, &ListOptions::default()).await {
-            Ok(json) => json,
-            Err(status) if status.reason == Reason::NotFound => {
-                let request = own_request(row, "create", namespace, "", now);
-                return match self.create(&request, object.into(), &options).await {
-                    // Another server does the same.
-                    Err(status) if status.reason == Reason::AlreadyExists => Ok(()),
-                    other => other.map(drop),
-                };
-            }
-            Err(status) => return Err(status),
-        };
-        let Some(part) = part else {
-            return Ok(());
-        };
-        let mut there: Value = serde_json::from_slice(&json).map_err(Status::internal)?;
-        if let (Some(is), Some(should)) = (there.pointer_mut(part), object.pointer(part)) {
-            *is = should.clone();
-        }
-        match self.update(&request, there.into(), &options).await {
-            Err(status) if status.reason == Reason::Conflict => Ok(()),
-            other => other.map(drop),
-        }
     }
 }
 

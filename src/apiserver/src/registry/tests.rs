@@ -1,7 +1,10 @@
 //! The engine over the embedded store, without HTTP.
 
+mod admission;
 mod concurrent;
 mod deletes;
+mod etcd;
+mod flaky;
 mod reads;
 mod services;
 mod subresources;
@@ -26,8 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// An engine on a store of its own.
 pub(super) struct World {
     pub(super) registry: Arc<Registry>,
-    pub(super) store: Arc<Embedded>,
-    _dir: tempfile::TempDir,
+    pub(super) store: Arc<dyn Store>,
+    /// What the store needs to live.
+    _ground: Box<dyn std::any::Any + Send + Sync>,
 }
 
 impl World {
@@ -40,12 +44,16 @@ impl World {
         let store = Embedded::open(embedded::Options::new(dir.path().join("store")))
             .await
             .unwrap();
+        Self::on(store, dir, config).await
+    }
+
+    pub(super) async fn on(store: Arc<dyn Store>, ground: impl Send + Sync + 'static, config: Config) -> Self {
         let registry = Registry::open(store.clone(), builtin::rows(), config).await.unwrap();
         registry.make_namespaces(jiff::Timestamp::now()).await.unwrap();
         Self {
             registry,
             store,
-            _dir: dir,
+            _ground: Box::new(ground),
         }
     }
 
@@ -181,7 +189,10 @@ async fn what_was_stored_is_there_after_a_restart() {
 
 #[tokio::test]
 async fn a_watch_goes_on_after_a_restart_where_it_ended() {
-    let world = World::new().await;
+    goes_on_after_a_restart(World::new().await).await;
+}
+
+async fn goes_on_after_a_restart(world: World) {
     let (_, list) = world
         .list("v1/configmaps", "default", &ListOptions::default())
         .await
@@ -273,9 +284,20 @@ async fn a_kind_that_comes_at_run_time_is_served_and_goes() {
         .await
         .unwrap();
     assert_eq!(told(&mut watch).await, "ADDED x");
+    let mut follow = world.registry.follow("example.com", "things").unwrap();
+    for expected in ["Reset", "Upsert", "Synced"] {
+        assert!(format!("{:?}", follow.next().await).starts_with(expected), "{expected}");
+    }
     world.registry.remove("example.com", "things").await;
     assert_eq!(told(&mut watch).await, "END");
+    assert!(matches!(follow.next().await, super::Followed::Reset));
     assert!(world.registry.table().get("example.com", "v1", "things").is_none());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), follow.next())
+            .await
+            .is_err(),
+        "there is nothing to tell"
+    );
     // What was stored is there when it comes back.
     world.registry.add([custom("things", "example.com")]).await.unwrap();
     assert_eq!(
@@ -286,6 +308,12 @@ async fn a_kind_that_comes_at_run_time_is_served_and_goes() {
             .0,
         ["x"]
     );
+    for expected in ["Reset", "Upsert", "Synced"] {
+        let followed = tokio::time::timeout(PATIENCE, follow.next())
+            .await
+            .expect("it is told in time");
+        assert!(format!("{followed:?}").starts_with(expected), "{followed:?}");
+    }
 }
 
 #[tokio::test]

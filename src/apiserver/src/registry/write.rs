@@ -230,7 +230,11 @@ pub(super) fn model<'a>(place: &'a Place<'_>, api_version: &'a str, versions: &'
         ty: place.row.ty,
         api_version,
         versions: (versions.all.len() > 1).then_some(versions),
-        reset: managed::reset_fields(&place.request.subresource),
+        reset: if place.row.subresources.iter().any(|sub| &*sub.name == "status") {
+            managed::reset_fields(&place.request.subresource)
+        } else {
+            &managed::NOTHING
+        },
     }
 }
 

@@ -9,15 +9,16 @@ use crate::RuntimeEvent;
 /// How many events may wait for a subscriber. A node's worst burst is all its containers ending at once.
 const QUEUE: usize = 1024;
 
-/// The runtime publishes an exit before its own listing shows it (containerd: 30 to 60 ms before, more under load).
-/// A listing made right after a gap can therefore be older than an event lost in the gap, so another one follows.
-pub(super) const SETTLE: Duration = Duration::from_secs(1);
+/// The runtime publishes an exit before its own listing shows it (containerd: 30 to 60 ms before, seconds on a machine with
+/// ten times the work it can do). A listing made right after a gap can therefore be older than an event lost in the gap,
+/// so others follow: each so long after the one before.
+pub(super) const SETTLE: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
 
 #[derive(Debug)]
 struct Subscriber {
     tx: mpsc::Sender<RuntimeEvent>,
-    /// When to send the `Resync` that follows an earlier one.
-    settle_at: Option<Instant>,
+    /// When to send the `Resync` that follows an earlier one, and which of [`SETTLE`] that is.
+    settle_at: Option<(Instant, usize)>,
     /// The last thing in its queue is the `Resync` that stands for events it missed.
     behind: bool,
 }
@@ -40,7 +41,7 @@ impl Subscriber {
                 }
             }
         }
-        self.settle_at = Some(now + SETTLE);
+        self.settle_at = Some((now + SETTLE[0], 0));
     }
 }
 
@@ -100,17 +101,22 @@ impl FanOut {
 
     /// When [`Self::settle`] has something to do.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.subscribers.iter().filter_map(|s| s.settle_at).min()
+        self.subscribers
+            .iter()
+            .filter_map(|s| s.settle_at.map(|(at, _)| at))
+            .min()
     }
 
     /// The `Resync`s that follow earlier ones.
     pub(crate) fn settle(&mut self, now: Instant) {
         for subscriber in &mut self.subscribers {
-            if subscriber.settle_at.is_some_and(|at| at <= now) {
-                let sent = subscriber.tx.try_send(RuntimeEvent::Resync).is_ok();
-                // A full queue ends with a `Resync` that has yet to be read, and that one is to be followed.
-                subscriber.settle_at = (!sent).then(|| now + SETTLE);
-            }
+            let Some((_, number)) = subscriber.settle_at.filter(|(at, _)| *at <= now) else {
+                continue;
+            };
+            let sent = subscriber.tx.try_send(RuntimeEvent::Resync).is_ok();
+            // A full queue ends with a `Resync` that has yet to be read, and that one is to be followed.
+            let next = if sent { number + 1 } else { number };
+            subscriber.settle_at = SETTLE.get(next).map(|wait| (now + *wait, next));
         }
     }
 }
@@ -142,14 +148,18 @@ mod tests {
     }
 
     #[test]
-    fn a_resync_is_followed_by_one_more_when_the_runtime_has_settled() {
-        let now = Instant::now();
+    fn a_resync_is_followed_by_more_until_the_runtime_has_settled() {
+        let mut now = Instant::now();
         let mut fan_out = FanOut::default();
         let mut rx = fan_out.add(now);
         fan_out.stands(now);
-        assert_eq!(fan_out.next_due(), Some(now + SETTLE));
-        fan_out.settle(now + SETTLE);
-        assert_eq!(drain(&mut rx), [RuntimeEvent::Resync, RuntimeEvent::Resync]);
+        assert_eq!(drain(&mut rx), [RuntimeEvent::Resync]);
+        for wait in SETTLE {
+            assert_eq!(fan_out.next_due(), Some(now + wait));
+            now += wait;
+            fan_out.settle(now);
+            assert_eq!(drain(&mut rx), [RuntimeEvent::Resync]);
+        }
         assert_eq!(fan_out.next_due(), None);
     }
 
@@ -173,7 +183,11 @@ mod tests {
         assert_eq!(got[QUEUE - 1], RuntimeEvent::Resync);
         fan_out.deliver(&removed(7), now);
         assert_eq!(drain(&mut slow), [removed(7)], "and again from the gap on");
-        assert_eq!(fan_out.next_due(), Some(now + SETTLE), "the gap's listing is repeated");
+        assert_eq!(
+            fan_out.next_due(),
+            Some(now + SETTLE[0]),
+            "the gap's listing is repeated"
+        );
     }
 
     #[test]

@@ -14,20 +14,27 @@ use crate::{CriClient, ErrorKind, Runtime, native::stopped_tasks, runtime::Resul
 /// Between two looks: far longer than CRI takes to note an end that it has heard of.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// How long CRI may take to answer after a start.
+/// Looks after the first: an end that fell into the recovery may take its time to become a task's that has stopped.
+const LOOKS: usize = 3;
+
+/// How long CRI may take to answer after a start, and the looks.
 const READY_DEADLINE: Duration = Duration::from_mins(2);
 
 /// The containers and sandboxes that have ended and that CRI will take to run for ever.
 pub(super) async fn lost_exits(client: &CriClient) -> BTreeSet<String> {
     let looked = async {
         ready(client).await?;
-        let first = unnoted(client).await?;
-        if first.is_empty() {
-            return Ok(first);
+        let mut before = unnoted(client).await?;
+        for _ in 0..LOOKS {
+            sleep(PERIOD).await;
+            let now = unnoted(client).await?;
+            let lost: BTreeSet<_> = now.intersection(&before).cloned().collect();
+            if !lost.is_empty() {
+                return Ok(lost);
+            }
+            before = now;
         }
-        sleep(PERIOD).await;
-        let second = unnoted(client).await?;
-        Ok(first.intersection(&second).cloned().collect())
+        Ok(BTreeSet::new())
     };
     let found: Result<_> = timeout(READY_DEADLINE, looked)
         .await

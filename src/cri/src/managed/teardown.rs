@@ -21,6 +21,7 @@ use super::{
     ManagedConfig, ManagedError,
     process::{self, Process, Stat},
 };
+use crate::mounts;
 
 /// How long killed processes may take to be gone.
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
@@ -188,31 +189,17 @@ fn remove_tree(cgroup: &Path) -> io::Result<()> {
 
 /// Undoes every mount at or below `dir`, the latest first.
 pub(super) fn unmount_below(dir: &Path, left: &mut Vec<String>) {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    for point in mount_points(&table)
-        .into_iter()
-        .rev()
-        .filter(|point| point.starts_with(dir))
-    {
+    let points = mounts::below(dir).unwrap_or_else(|error| {
+        left.push(format!("the mounts below {}: {error}", dir.display()));
+        Vec::new()
+    });
+    for point in points {
         match unmount(&point, UnmountFlags::DETACH) {
             // Gone with one above it.
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
             Err(error) => left.push(format!("the mount {}: {error}", point.display())),
         }
     }
-}
-
-/// The mount points in a mountinfo table, in its order.
-fn mount_points(table: &str) -> Vec<PathBuf> {
-    let fields = table.lines().filter_map(|line| line.split(' ').nth(4));
-    fields.map(|escaped| PathBuf::from(unescape(escaped))).collect()
-}
-
-/// The kernel writes spaces, tabs, newlines and backslashes as octal numbers.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (code, character)| text.replace(code, character))
 }
 
 /// A shim that was killed leaves its socket; its bundle says which.
@@ -238,19 +225,6 @@ fn remove_shim_sockets(bundles: &BTreeMap<String, PathBuf>, left: &mut Vec<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_points_are_read_in_order_and_unescaped() {
-        let table = "\
-22 1 0:20 / / rw shared:1 - ext4 /dev/vda rw
-36 22 0:31 / /run/b/state/x\\040y rw,nosuid - tmpfs shm rw
-37 36 0:32 / /run/b/state/x\\040y/z rw - overlay overlay rw";
-        let points = mount_points(table);
-        assert_eq!(
-            points,
-            ["/", "/run/b/state/x y", "/run/b/state/x y/z"].map(PathBuf::from)
-        );
-    }
 
     #[test]
     fn a_containers_cgroup_is_the_one_that_bears_its_id() {

@@ -307,6 +307,7 @@ impl Task {
                     accepted_at: self.node.clock.now(),
                     backoffs: BTreeMap::new(),
                     verdicts: BTreeMap::new(),
+                    stages: BTreeMap::new(),
                 };
                 let written = checkpoint::write(&mark, &first);
                 written.map_err(|error| Failure::of_io(reason, "writing", &mark, &error))?;

@@ -11,6 +11,7 @@ use bosun_api::{
     PodUid, Quantity,
     core::{Pod, Volume},
 };
+use bosun_cri::mounts;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::places::Places;
@@ -204,41 +205,13 @@ fn set_up_host(name: &str, path: &Path, kind: &str) -> Result<(), VolumeError> {
 /// own is reached through it. Safe to repeat.
 pub fn tear_down(places: &Places, uid: &PodUid) -> io::Result<()> {
     let directory = places.pod(uid);
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let mut beneath = mount_points(&mounts, &directory);
-    beneath.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
-    for path in beneath {
+    for path in mounts::below(&directory)? {
         umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
     }
     match fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// The mount points beneath a directory, as `/proc/self/mountinfo` tells them (spaces written as `\040`).
-fn mount_points(mountinfo: &str, directory: &Path) -> Vec<PathBuf> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-    points
-        .map(|point| PathBuf::from(unescape(point)))
-        .filter(|point| point.starts_with(directory))
-        .collect()
-}
-
-fn unescape(word: &str) -> String {
-    let mut bytes = word.bytes().collect::<Vec<_>>();
-    let mut at = 0;
-    while at + 3 < bytes.len() {
-        let digits = bytes[at + 1..at + 4].to_owned();
-        if bytes[at] == b'\\' && digits.iter().all(|digit| (b'0'..=b'7').contains(digit)) {
-            let code = digits
-                .iter()
-                .fold(0_u32, |code, digit| code * 8 + u32::from(digit - b'0'));
-            bytes.splice(at..at + 4, [code as u8]);
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -322,16 +295,6 @@ mod tests {
         std::os::unix::fs::symlink(&outside, places.pod(&uid).join("link")).unwrap();
         tear_down(&places, &uid).unwrap();
         assert!(outside.join("kept").is_file());
-    }
-
-    #[test]
-    fn mount_points_are_found_beneath_a_directory_only() {
-        let info = "1 0 8:1 / / rw - ext4 d rw\n2 1 0:5 / /pods/u1/volumes/a\\040b rw - tmpfs t rw\n\
-                    3 1 0:6 / /pods/u10 rw - tmpfs t rw\n";
-        assert_eq!(
-            mount_points(info, Path::new("/pods/u1")),
-            [PathBuf::from("/pods/u1/volumes/a b")]
-        );
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! what is known, asks [`plan`](super::plan) what can begin now, and begins it. It never waits *inside* a step, so a
 //! call that hangs holds up nothing but what must come after it.
 
+mod record;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -25,14 +27,13 @@ use super::{
     phase::{self, Phase, Why},
     plan::{self, ImageState, Job, JobKey, Retry, View},
     sandbox::pod_uid,
-    status::{self, Context},
     verdicts::Verdicts,
     volumes::VolumeSources,
 };
 use crate::{
     checkpoint::{self, Checkpoint},
     images::ImageError,
-    node::{Node, Notice},
+    node::Node,
     probe::{ProbeHandle, ProbeReport, ProbeTarget},
 };
 
@@ -101,7 +102,7 @@ pub struct Worker {
     probes: BTreeMap<ContainerId, ProbeHandle>,
     stages: BTreeMap<String, f64>,
     status: Option<PodStatus>,
-    posted_stages: usize,
+    posted: (usize, Option<Timestamp>),
     saved: Option<Checkpoint>,
     saving: bool,
     message_tx: mpsc::UnboundedSender<Message>,
@@ -151,9 +152,12 @@ impl Worker {
             jobs: JoinSet::new(),
             stops: BTreeMap::new(),
             probes: BTreeMap::new(),
-            stages: BTreeMap::new(),
+            stages: remembered
+                .as_ref()
+                .map(|checkpoint| checkpoint.stages.clone())
+                .unwrap_or_default(),
             status: None,
-            posted_stages: 0,
+            posted: (0, None),
             saved: remembered,
             saving: false,
             message_tx: message_tx.clone(),
@@ -546,33 +550,6 @@ impl Worker {
         }
     }
 
-    /// How long each stage of the first start took; the whole counts until all containers run.
-    fn note_stage(&mut self, key: &JobKey, begun: Instant) {
-        let name = match key {
-            JobKey::Volumes => "volumes".to_owned(),
-            JobKey::Image(image) => format!("image {image}"),
-            JobKey::Sandbox => "sandbox".to_owned(),
-            JobKey::Start(name) => format!("container {name}"),
-            _ => return,
-        };
-        let milliseconds = |since: Instant| (since.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
-        self.stages.entry(name).or_insert_with(|| milliseconds(begun));
-        let containers = self
-            .pod
-            .spec
-            .as_ref()
-            .map(|spec| spec.containers.as_slice())
-            .unwrap_or_default();
-        let all = containers
-            .iter()
-            .all(|container| self.stages.contains_key(&format!("container {}", container.name)));
-        if all {
-            self.stages
-                .entry("total".to_owned())
-                .or_insert_with(|| milliseconds(self.begun));
-        }
-    }
-
     /// Probes run for containers that run, while the pod is wanted.
     fn keep_probes(&mut self) {
         match self.phase {
@@ -616,56 +593,5 @@ impl Worker {
             self.probes.insert(container.id.clone(), handle);
         }
         self.verdicts.keep_running(&self.observed);
-    }
-
-    /// Puts the status up where it can be asked for, if it changed.
-    fn post(&mut self, now: Timestamp) {
-        let context = Context {
-            phase: self.phase,
-            accepted_at: self.accepted_at,
-            host_addresses: &self.node.host_addresses,
-            previous: self.status.as_ref(),
-        };
-        let status = status::status(&self.view(now), &context);
-        let posted = self.status.as_ref() == Some(&status) && self.posted_stages == self.stages.len();
-        // Before the runtime has answered there is nothing to tell but that it does not.
-        let unknown = self.phase == Phase::Pending && !self.retries.contains_key(&JobKey::Observe);
-        if posted || unknown {
-            return;
-        }
-        self.status = Some(status.clone());
-        self.posted_stages = self.stages.len();
-        self.node.board.post(
-            &self.uid,
-            Notice {
-                pod: self.pod.clone(),
-                status,
-                stages: self.stages.clone(),
-            },
-        );
-    }
-
-    /// Writes down what a restart of the agent must not forget, if it changed; one write at a time.
-    fn save(&mut self) {
-        if self.saving || !matches!(self.phase, Phase::Syncing) {
-            return;
-        }
-        let current = Checkpoint {
-            key: self.key.clone(),
-            accepted_at: self.accepted_at,
-            backoffs: self.backoffs.clone(),
-            verdicts: self.verdicts.remembered(),
-        };
-        if self.saved.as_ref() == Some(&current) {
-            return;
-        }
-        self.saved = Some(current.clone());
-        self.saving = true;
-        let path = self.node.places.checkpoint(&self.uid);
-        let write = tokio::task::spawn_blocking(move || checkpoint::write(&path, &current));
-        self.spawn(async move {
-            let written = write.await.map_err(|error| error.to_string());
-            Done::Checkpoint(written.and_then(|written| written.map_err(|error| error.to_string())))
-        });
     }
 }

@@ -46,6 +46,14 @@ impl<'d> Pointer<'d> {
         }
     }
 
+    /// How many neighbours a change may shift.
+    pub(super) fn width(&self) -> usize {
+        match self {
+            Self::Field(map, _) => map.len(),
+            Self::Item(list, _) => list.len(),
+        }
+    }
+
     /// What is there.
     pub(super) fn get(&self) -> Result<Option<&Value>, PointerError> {
         match self {

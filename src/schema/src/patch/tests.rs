@@ -225,6 +225,21 @@ fn json_patches_are_bounded_in_operations_and_in_what_they_copy() {
 }
 
 #[test]
+fn json_patches_are_bounded_in_depth_and_in_what_they_shift() {
+    let bury = json!({"op": "move", "from": "/a", "path": "/b/b/b/b"});
+    let restore = json!([{"op": "move", "from": "/b", "path": "/a"}, {"op": "add", "path": "/b", "value": {"b": {"b": {}}}}, bury]);
+    let patch: Vec<Value> = (0..100).flat_map(|_| restore.as_array().unwrap().clone()).collect();
+    let error = json(json!({"a": 1, "b": {"b": {"b": {}}}}), &Value::Array(patch)).unwrap_err();
+    assert_eq!(error.to_string(), "the patch nests values deeper than 128");
+
+    let patch: Vec<Value> = (0..MAX_OPERATIONS)
+        .map(|_| json!({"op": "add", "path": "/l/0", "value": 1}))
+        .collect();
+    let error = json(json!({"l": vec![0; 100_000]}), &Value::Array(patch)).unwrap_err();
+    assert_eq!(error.to_string(), "the patch moves too much");
+}
+
+#[test]
 fn merge_patch_sets_merges_and_removes_as_rfc_7386_says() {
     let table = [
         (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),

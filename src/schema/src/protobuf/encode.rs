@@ -1,33 +1,35 @@
 //! A JSON tree to a message, from its last field to its first.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use serde_json::Value;
 
 use crate::time;
 
 use super::{
     ProtobufError,
     layout::{self, Field, Form, Message, Repeat, What},
+    tree::{Tree, View},
     wire::{Wire, Writer},
 };
 
 /// Writes the fields of a message.
-pub(super) fn message(writer: &mut Writer, layout: &Message, value: &Value) -> Result<(), ProtobufError> {
+pub(super) fn message(writer: &mut Writer, layout: &Message, value: &impl Tree) -> Result<(), ProtobufError> {
     match layout.form {
         Form::Object => {
-            let object = value.as_object().ok_or(unfit("an object"))?;
+            if !matches!(value.view(), View::Object) {
+                return Err(unfit("an object"));
+            }
             layout
                 .fields
                 .iter()
                 .rev()
-                .try_for_each(|field| object_field(writer, field, object))
+                .try_for_each(|field| object_field(writer, field, value))
         }
         Form::Quantity => {
-            writer.bytes(1, value.as_str().ok_or(unfit("a quantity"))?.as_bytes());
+            writer.bytes(1, value.text().ok_or(unfit("a quantity"))?.as_bytes());
             Ok(())
         }
         Form::Time { micro } => {
-            let text = value.as_str().ok_or(unfit("a time"))?;
+            let text = value.text().ok_or(unfit("a time"))?;
             let at = time::parse(text).ok_or(unfit("a time"))?;
             // What is finer is left out in JSON, too.
             let nanos = if micro { at.subsec_nanosecond() / 1000 * 1000 } else { 0 };
@@ -42,9 +44,9 @@ pub(super) fn message(writer: &mut Writer, layout: &Message, value: &Value) -> R
             Ok(())
         }
         Form::IntOrString => {
-            let (kind, number, text) = match value {
-                Value::String(text) => (1, 0, text.as_str()),
-                other => (0, other.as_i64().ok_or(unfit("a number or text"))?, ""),
+            let (kind, number, text) = match value.text() {
+                Some(text) => (1, 0, text),
+                None => (0, value.whole().ok_or(unfit("a number or text"))?, ""),
             };
             writer.bytes(3, text.as_bytes());
             integer(writer, 2, number);
@@ -56,35 +58,31 @@ pub(super) fn message(writer: &mut Writer, layout: &Message, value: &Value) -> R
             writer.bytes(1, &json);
             Ok(())
         }
-        Form::SchemaOrArray(schema) => match value {
-            Value::Array(schemas) => schemas
+        Form::SchemaOrArray(schema) => match value.items() {
+            Some(schemas) => schemas
                 .iter()
                 .rev()
                 .try_for_each(|value| nested(writer, 2, layout::message(schema), value)),
-            value => nested(writer, 1, layout::message(schema), value),
+            None => nested(writer, 1, layout::message(schema), value),
         },
         Form::SchemaOrBool(schema) => {
-            if value.is_object() {
+            if matches!(value.view(), View::Object) {
                 nested(writer, 2, layout::message(schema), value)?;
             }
-            integer(writer, 1, (*value != Value::Bool(false)).into());
+            integer(writer, 1, (!matches!(value.view(), View::Bool(false))).into());
             Ok(())
         }
-        Form::SchemaOrStrings(schema) => match value {
-            Value::Array(texts) => texts.iter().rev().try_for_each(|text| {
-                writer.bytes(2, text.as_str().ok_or(unfit("text"))?.as_bytes());
+        Form::SchemaOrStrings(schema) => match value.items() {
+            Some(texts) => texts.iter().rev().try_for_each(|text| {
+                writer.bytes(2, text.text().ok_or(unfit("text"))?.as_bytes());
                 Ok(())
             }),
-            value => nested(writer, 1, layout::message(schema), value),
+            None => nested(writer, 1, layout::message(schema), value),
         },
     }
 }
 
-fn object_field(
-    writer: &mut Writer,
-    field: &Field,
-    object: &serde_json::Map<String, Value>,
-) -> Result<(), ProtobufError> {
+fn object_field(writer: &mut Writer, field: &Field, object: &impl Tree) -> Result<(), ProtobufError> {
     if let What::Inlined(inlined) = field.what {
         let after = writer.len();
         let inner = layout::message(inlined);
@@ -100,27 +98,23 @@ fn object_field(
         }
         return Ok(());
     }
-    let value = match object.get(field.name) {
-        None | Some(Value::Null) => return Ok(()),
-        Some(value) => value,
+    let Some(value) = object.member(field.name) else {
+        return Ok(());
     };
-    let written = match (field.repeat, value) {
-        (Repeat::Once, value) => once(writer, field.number, field.what, value),
-        (Repeat::List, Value::Array(list)) => list
+    let written = match (field.repeat, value.view()) {
+        (_, View::Null) => return Ok(()),
+        (Repeat::Once, _) => once(writer, field.number, field.what, value),
+        (Repeat::List, View::List(list)) => list
             .iter()
             .rev()
             .try_for_each(|value| once(writer, field.number, field.what, value)),
-        (Repeat::Map, Value::Object(map)) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by_key(|(key, _)| *key);
-            entries.into_iter().rev().try_for_each(|(key, value)| {
-                writer.message(field.number, |writer| {
-                    once(writer, 2, field.what, value)?;
-                    writer.bytes(1, key.as_bytes());
-                    Ok(())
-                })
+        (Repeat::Map, View::Object) => value.sorted_members().into_iter().rev().try_for_each(|(key, value)| {
+            writer.message(field.number, |writer| {
+                once(writer, 2, field.what, value)?;
+                writer.bytes(1, key.as_bytes());
+                Ok(())
             })
-        }
+        }),
         (Repeat::List, _) => Err(unfit("a list")),
         (Repeat::Map, _) => Err(unfit("a map")),
     };
@@ -133,28 +127,33 @@ fn object_field(
     })
 }
 
-fn once(writer: &mut Writer, number: u32, what: What, value: &Value) -> Result<(), ProtobufError> {
+fn once(writer: &mut Writer, number: u32, what: What, value: &impl Tree) -> Result<(), ProtobufError> {
     match what {
-        What::Bool => integer(writer, number, value.as_bool().ok_or(unfit("a boolean"))?.into()),
-        What::Int32 | What::Int64 => integer(writer, number, value.as_i64().ok_or(unfit("a whole number"))?),
+        What::Bool => match value.view() {
+            View::Bool(value) => integer(writer, number, value.into()),
+            _ => return Err(unfit("a boolean")),
+        },
+        What::Int32 | What::Int64 => integer(writer, number, value.whole().ok_or(unfit("a whole number"))?),
         What::Double => {
-            let double = value.as_f64().ok_or(unfit("a number"))?;
-            writer.prepend(&double.to_le_bytes());
+            let View::Number(value) = value.view() else {
+                return Err(unfit("a number"));
+            };
+            writer.prepend(&value.as_f64().ok_or(unfit("a number"))?.to_le_bytes());
             writer.tag(number, Wire::Fixed64);
         }
-        What::String => writer.bytes(number, value.as_str().ok_or(unfit("text"))?.as_bytes()),
+        What::String => writer.bytes(number, value.text().ok_or(unfit("text"))?.as_bytes()),
         What::Bytes => {
             let bytes = BASE64
-                .decode(value.as_str().ok_or(unfit("base64"))?)
+                .decode(value.text().ok_or(unfit("base64"))?)
                 .map_err(|_| unfit("base64"))?;
             writer.bytes(number, &bytes);
         }
         What::Message(of) => nested(writer, number, layout::message(of), value)?,
         What::Strings => {
-            let texts = value.as_array().ok_or(unfit("a list"))?;
+            let texts = value.items().ok_or(unfit("a list"))?;
             writer.message(number, |writer| {
                 texts.iter().rev().try_for_each(|text| {
-                    writer.bytes(1, text.as_str().ok_or(unfit("text"))?.as_bytes());
+                    writer.bytes(1, text.text().ok_or(unfit("text"))?.as_bytes());
                     Ok(())
                 })
             })?;
@@ -164,7 +163,7 @@ fn once(writer: &mut Writer, number: u32, what: What, value: &Value) -> Result<(
     Ok(())
 }
 
-fn nested(writer: &mut Writer, number: u32, layout: &Message, value: &Value) -> Result<(), ProtobufError> {
+fn nested(writer: &mut Writer, number: u32, layout: &Message, value: &impl Tree) -> Result<(), ProtobufError> {
     writer.message(number, |writer| message(writer, layout, value))
 }
 

@@ -405,7 +405,10 @@ proptest! {
             }
             let body = encode(&object).expect("a made object is encoded");
             prop_assert_eq!(decode(&body, None).expect("and decoded"), object.clone());
-            prop_assert_eq!(encode(&object).expect("alike each time"), body);
+            prop_assert_eq!(&encode(&object).expect("alike each time"), &body);
+            let ty = Types::builtin().find(&format!("{PREFIX}{}", fact.name)).expect("a built-in type");
+            let message = encode_json(ty, object.to_string().as_bytes()).expect("encoded from text");
+            prop_assert_eq!(open(&body).expect("an envelope").message, message);
         }
     }
 

@@ -129,15 +129,18 @@ fn lock(path: &Path) -> Result<File> {
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(failed)?;
+    // For people only; a full disk must not keep the store from opening.
+    if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+        tracing::debug!(%error, lock = %path.display(), "the lock does not tell its holder");
+    }
     Ok(file)
 }
 
 /// An empty store, in a single file.
 fn create(path: &Path) -> rusqlite::Result<()> {
     let db = connect(path)?;
+    // A file beside it would outlive a crash, and be taken for the next one's.
+    db.pragma_update(None, "journal_mode", "MEMORY")?;
     // Both only count before the first table.
     db.pragma_update(None, "page_size", PAGE as i64)?;
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;

@@ -10,13 +10,11 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
+    damage::Damage,
     failure::Context as _,
     row::{Bounds, Change, Live, RowId},
 };
 use crate::{Error, Result, Revision};
-
-/// How many damaged things are named.
-const NAMED: usize = 10;
 
 /// A store that was found whole.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,9 +33,9 @@ pub(super) struct Contents {
 pub(super) fn contents(db: &Connection) -> Result<Contents> {
     let reading = "checking the store";
     let transaction = db.unchecked_transaction().doing(reading)?;
-    pages(db)?;
-    let bounds = bounds(db)?;
     let mut damage = Damage::default();
+    pages(db, &mut damage)?;
+    let bounds = bounds(db)?;
     let history = history(db, bounds, &mut damage)?;
     damage.end()?;
     let mut contents = Contents {
@@ -52,54 +50,19 @@ pub(super) fn contents(db: &Connection) -> Result<Contents> {
     Ok(contents)
 }
 
-#[derive(Default)]
-struct Damage {
-    named: Vec<String>,
-    more: usize,
-}
-
-impl Damage {
-    fn add(&mut self, what: String) {
-        if self.named.len() < NAMED {
-            self.named.push(what);
-        } else {
-            self.more += 1;
-        }
-    }
-
-    /// Takes damage down and lets other failures through.
-    fn note<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
-        match result {
-            Ok(value) => Ok(Some(value)),
-            Err(Error::Damaged(what)) => {
-                self.add(what);
-                Ok(None)
-            }
-            Err(other) => Err(other),
-        }
-    }
-
-    fn end(&self) -> Result<()> {
-        if self.named.is_empty() {
-            return Ok(());
-        }
-        let mut all = self.named.join("; ");
-        if self.more > 0 {
-            all = format!("{all}; and {} more", self.more);
-        }
-        Err(Error::Damaged(all))
-    }
-}
-
-fn pages(db: &Connection) -> Result<()> {
+fn pages(db: &Connection, damage: &mut Damage) -> Result<()> {
     let reading = "checking the pages";
-    let mut statement = db.prepare("PRAGMA quick_check(10)").doing(reading)?;
-    let said = statement.query_map([], |row| row.get::<_, String>(0)).doing(reading)?;
-    let said: Vec<_> = said.collect::<rusqlite::Result<_>>().doing(reading)?;
-    if said == ["ok"] {
-        return Ok(());
+    let said = || -> rusqlite::Result<Vec<String>> {
+        let mut statement = db.prepare("PRAGMA quick_check(3)")?;
+        statement.query_map([], |row| row.get(0))?.collect()
+    };
+    match said().doing(reading) {
+        Ok(said) if said == ["ok"] => return Ok(()),
+        Ok(said) => damage.add(said.join(", ")),
+        Err(error) => damage.note::<()>(Err(error)).map(drop)?,
     }
-    Err(Error::Damaged(said.join("; ")))
+    damage.name_lost(db);
+    damage.end()
 }
 
 /// The row of `bounds`.

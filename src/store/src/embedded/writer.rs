@@ -45,6 +45,8 @@ const STEP: usize = 512;
 const WORTH: u64 = 256;
 /// After a failure of what the writer does by itself.
 const RETRY: Duration = Duration::from_secs(5);
+/// Between two attempts to open the store again.
+const REOPEN: Duration = Duration::from_secs(1);
 /// After a checkpoint that readers were in the way of.
 const HELD: Duration = Duration::from_millis(100);
 /// From the first write to the upkeep after it.
@@ -84,6 +86,7 @@ pub(super) fn start(shared: &Arc<Shared>, db: Connection, contents: Contents) ->
         marks: Marks::default(),
         full: false,
         retry: None,
+        reopen: Instant::now(),
         checkpoint: Instant::now(),
         upkeep: Some(Instant::now() + UPKEEP),
         progress: None,
@@ -112,6 +115,8 @@ struct Writer {
     full: bool,
     /// Before then nothing is tried that nobody asked for.
     retry: Option<Instant>,
+    /// Before then the store is not opened again.
+    reopen: Instant,
     /// Before then the log is not written to the store.
     checkpoint: Instant,
     upkeep: Option<Instant>,
@@ -175,10 +180,19 @@ impl Writer {
         self.shared.trouble(why);
     }
 
-    /// Opens the store again after a failure.
-    fn reopen(&mut self) -> Result<()> {
-        let db = files::writer(&self.shared.directory.store())?;
-        let contents = verify::contents(&db)?;
+    /// Opens the store again after a failure; at once the first time, and then now and then, because it reads everything.
+    fn reopen(&mut self, now: Instant) -> Result<()> {
+        if now < self.reopen {
+            return Err(Error::Unavailable(
+                "the store's writer has failed, and tries again soon".to_owned(),
+            ));
+        }
+        self.reopen = now + REOPEN;
+        let opened = files::writer(&self.shared.directory.store()).and_then(|db| {
+            let contents = verify::contents(&db)?;
+            Ok((db, contents))
+        });
+        let (db, contents) = opened.inspect_err(|error| self.shared.trouble(error))?;
         // What was committed meanwhile without having been published is not to be missed by anyone.
         let why = Error::Unavailable("the store's writer began anew".to_owned());
         self.shared.hub.reset(contents.revision, &why);
@@ -197,14 +211,17 @@ impl Writer {
 
     /// When something is to be done without being asked.
     fn due(&self) -> Option<Instant> {
+        if self.db.is_none() {
+            return Some(self.reopen);
+        }
+        let now = Instant::now();
         let expiry = self.expiries.keys().next().map(|(at, _)| self.clock.instant(*at));
-        let retention = if self.sweep_target(Instant::now()) > self.bounds.swept {
-            Some(Instant::now())
+        let retention = if self.sweep_target(now) > self.bounds.swept {
+            Some(now)
         } else {
             self.shared.options.retention.due(&self.marks, self.state())
         };
-        let reopen = self.db.is_none().then(Instant::now);
-        let own = [expiry, retention, reopen, self.upkeep].into_iter().flatten().min();
+        let own = [expiry, retention, self.upkeep].into_iter().flatten().min();
         // Not before the retry.
         let own = own.map(|due| self.retry.map_or(due, |retry| due.max(retry)));
         own.into_iter().chain(self.progress).min()
@@ -223,10 +240,8 @@ impl Writer {
         let now = Instant::now();
         let own = self.retry.is_none_or(|retry| retry <= now);
         if self.db.is_none()
-            && let Err(error) = self.reopen()
+            && let Err(error) = self.reopen(now)
         {
-            self.retry = Some(now + RETRY);
-            self.shared.trouble(&error);
             for request in requests.drain(..) {
                 answer(request, &error);
             }

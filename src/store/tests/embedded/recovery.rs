@@ -310,6 +310,42 @@ async fn a_damaged_value_is_named_at_open() {
 }
 
 #[tokio::test]
+async fn a_damaged_page_is_reported_with_what_it_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(options(dir.path())).await.unwrap();
+    for number in 0..200 {
+        let name = format!("/key-{number:03}");
+        let value = format!("value of {number:03} {}", "x".repeat(900));
+        store.commit(just([put(&name, &value)])).await.unwrap();
+    }
+    drop(store);
+    let path = dir.path().join(STORE);
+    let whole = fs::read(&path).unwrap();
+    let page_of = |needle: &[u8]| {
+        let at = whole.windows(needle.len()).position(|window| window == needle).unwrap();
+        at / 4096 * 4096
+    };
+    let history = page_of(b"value of 100");
+    let held: Vec<_> = (0..200)
+        .map(|number| format!("{number:03}"))
+        .filter(|number| page_of(format!("value of {number}").as_bytes()) == history)
+        .collect();
+    assert!(held.len() >= 2, "{held:?}");
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&[0xaa; 4096], history as u64).unwrap();
+    let Err(Error::Damaged(what)) = Embedded::open(options(dir.path())).await else {
+        panic!("it opened")
+    };
+    for number in held {
+        assert!(what.contains(&format!("/key-{number}")), "{number} is not in {what}");
+    }
+    assert!(!what.contains("/key-000") && !what.contains("/key-199"), "{what}");
+    fs::write(&path, &whole).unwrap();
+    let store = Embedded::open(options(dir.path())).await.unwrap();
+    assert_eq!(store.range(all(), 0, None).await.unwrap().count, 200);
+}
+
+#[tokio::test]
 async fn what_is_damaged_while_the_store_is_open_is_named_and_not_served_and_the_rest_is() {
     let dir = tempfile::tempdir().unwrap();
     let store = Embedded::open(options(dir.path())).await.unwrap();

@@ -82,6 +82,16 @@ async fn a_store_opened_again_has_everything_and_goes_on() {
 }
 
 #[tokio::test]
+async fn what_a_killed_first_start_left_is_no_hindrance() {
+    let dir = tempfile::tempdir().unwrap();
+    for leftover in ["store.db.new", "store.db.new-journal"] {
+        std::fs::write(dir.path().join(leftover), vec![7; 5000]).unwrap();
+    }
+    let store = Embedded::open(Options::new(dir.path())).await.unwrap();
+    assert_eq!(store.commit(just([put("/a", "1")])).await, Ok(Revision(1)));
+}
+
+#[tokio::test]
 async fn revisions_are_not_used_again_though_the_last_change_was_swept() {
     let dir = tempfile::tempdir().unwrap();
     let store = Embedded::open(Options::new(dir.path())).await.unwrap();

@@ -51,7 +51,10 @@ impl Reply {
 
     /// A header's text; empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
@@ -60,7 +63,10 @@ impl Client {
     pub fn new(kubeconfig: &Path, address: SocketAddr, known: bool) -> anyhow::Result<Self> {
         let config: Value = serde_saphyr::from_str(&fs::read_to_string(kubeconfig)?)?;
         let pem = |pointer: &str| {
-            let text = config.pointer(pointer).and_then(Value::as_str).context(pointer.to_owned())?;
+            let text = config
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .context(pointer.to_owned())?;
             anyhow::Ok(STANDARD.decode(text)?)
         };
         let mut roots = RootCertStore::empty();
@@ -94,7 +100,9 @@ impl Client {
         stream.set_nodelay(true)?;
         let name = ServerName::from(self.address.ip());
         let connected = timeout(ANSWER, TlsConnector::from(Arc::new(config)).connect(name, stream)).await;
-        connected.context("the TLS handshake does not end")?.context("the TLS handshake")
+        connected
+            .context("the TLS handshake does not end")?
+            .context("the TLS handshake")
     }
 
     /// One request by HTTP/1.1 on a connection of its own.
@@ -125,13 +133,18 @@ impl Client {
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Reply> {
         let request = headers
             .iter()
-            .fold(self.request(Method::GET, path), |request, (name, value)| request.header(*name, *value));
+            .fold(self.request(Method::GET, path), |request, (name, value)| {
+                request.header(*name, *value)
+            });
         self.send(request.body(Full::default())?).await
     }
 
     /// A request to be completed.
     pub fn request(&self, method: Method, path: &str) -> http::request::Builder {
-        Request::builder().method(method).uri(path).header("host", self.address.to_string())
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.address.to_string())
     }
 
     /// The URL of a path, as HTTP/2 wants it.

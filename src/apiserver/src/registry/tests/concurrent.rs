@@ -143,8 +143,9 @@ async fn lists(world: Arc<World>, seed: u64) -> Vec<(Revision, BTreeMap<String, 
     seen
 }
 
-async fn run(seed: u64) {
-    let world = Arc::new(World::new().await);
+/// Writers, watchers and lists on one world, and what they must agree on.
+pub(super) async fn run(world: World, seed: u64) {
+    let world = Arc::new(world);
     let (_, list) = world
         .list("v1/configmaps", "default", &ListOptions::default())
         .await
@@ -197,7 +198,7 @@ async fn run(seed: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_writers_watchers_and_lists_agree_on_one_history() {
     for seed in 0..4 {
-        run(seed).await;
+        run(World::new().await, seed).await;
     }
 }
 

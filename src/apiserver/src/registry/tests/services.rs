@@ -240,3 +240,32 @@ async fn records_that_another_hand_broke_are_mended() {
     world.registry.repair_services(jiff::Timestamp::now()).await.unwrap();
     assert_eq!(recorded(&world).await, before);
 }
+
+#[tokio::test]
+async fn servers_that_live_are_the_service_s_endpoints() {
+    let world = Arc::new(world(&["10.9.0.0/24"], 30_000..=30_002).await);
+    let mut servers = tokio::task::JoinSet::new();
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        let registry = world.registry.clone();
+        servers.spawn(async move { registry.announce(address.parse().unwrap(), 6443).await });
+    }
+    let expected = json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.2"}]);
+    let options = ListOptions {
+        resource_version: "0".into(),
+        ..ListOptions::default()
+    };
+    let mut watch = world.watch("v1/endpoints", "default", &options).await.unwrap();
+    loop {
+        let event = tokio::time::timeout(PATIENCE, watch.next())
+            .await
+            .expect("both are there in time");
+        let object = match event {
+            Some(WatchEvent::Change(kind, change)) => decode(&change.json(kind)),
+            Some(WatchEvent::Initial(entry)) => entry.decode(),
+            other => panic!("{other:?}"),
+        };
+        if object["subsets"][0]["addresses"] == expected {
+            return;
+        }
+    }
+}

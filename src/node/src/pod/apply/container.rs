@@ -251,9 +251,9 @@ impl Task {
         }
     }
 
+    /// The files go first: by the runtime's record an agent that is killed in between, or the one after it, knows that
+    /// they have to, and a successor under the same number makes its own only once there is no record.
     pub(super) async fn remove(&self, id: &ContainerId) -> Result<Outcome> {
-        let removed = self.node.runtime.remove_container(id).await;
-        removed.map_err(|error| Failure::of_call("FailedRemoveContainer", &error))?;
         if let Some(container) = self.observed.container(id.as_str()) {
             let places = self.node.places.clone();
             let (key, uid) = (self.key.clone(), self.uid.clone());
@@ -268,6 +268,8 @@ impl Task {
             })
             .await?;
         }
+        let removed = self.node.runtime.remove_container(id).await;
+        removed.map_err(|error| Failure::of_call("FailedRemoveContainer", &error))?;
         Ok(Outcome::Removed(id.to_string()))
     }
 }
