@@ -9,6 +9,7 @@
 //! - [`cache`]: what reads and watches are answered from.
 //! - [`custom`]: rows of custom resources, from their definitions.
 //! - [`admission`]: what is asked before a change is stored.
+//! - [`admission`]: what is asked before a change is stored; `pod`: what the trees of pods hold.
 //! - [`advertise`]: `default/kubernetes`, the Service by which pods reach the API.
 //! - [`transform`]: what happens to objects on their way to the store: encryption.
 //! - [`discovery`]: what is served, told to clients; [`representation`]: tables and metadata of objects.
@@ -24,6 +25,7 @@ pub mod discovery;
 pub mod http;
 pub mod metrics;
 pub mod options;
+mod pod;
 pub mod registry;
 pub mod representation;
 pub mod request;
