@@ -12,7 +12,7 @@ use k8s_openapi::{
             Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
             PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule, SuccessPolicy, SuccessPolicyRule,
         },
-        core::v1::{Affinity, PodTemplateSpec},
+        core::v1::{Affinity, Container, PodTemplateSpec},
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
@@ -115,10 +115,10 @@ impl Kind for Jobs {
         own_spec(new, &path, errors);
         completions(new, before, &path, errors);
         errors.immutable(&path.child("selector"), &new.selector, &before.selector);
-        let started = old.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        let active = old.status.as_ref().and_then(|status| status.active);
         let mut allowed = before.template.clone();
-        if before.suspend == Some(true) && !started {
-            take_scheduling(&mut allowed, &new.template);
+        if before.suspend == Some(true) && active.unwrap_or_default() == 0 {
+            take_undecided(&mut allowed, &new.template);
         }
         errors.immutable(&path.child("template"), &new.template, &allowed);
         for (field, new, old) in [
@@ -606,8 +606,9 @@ fn completions(new: &JobSpec, old: &JobSpec, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// Before a suspended job starts, where its pods run may still be decided.
-fn take_scheduling(allowed: &mut PodTemplateSpec, new: &PodTemplateSpec) {
+/// While a job is suspended and has no pods, it may still be decided where they run and how much they get (KEP-2926,
+/// KEP-5440).
+fn take_undecided(allowed: &mut PodTemplateSpec, new: &PodTemplateSpec) {
     let (Some(pod), Some(new_pod)) = (&mut allowed.spec, &new.spec) else {
         return;
     };
@@ -630,9 +631,19 @@ fn take_scheduling(allowed: &mut PodTemplateSpec, new: &PodTemplateSpec) {
     pod.node_selector.clone_from(&new_pod.node_selector);
     pod.tolerations.clone_from(&new_pod.tolerations);
     pod.scheduling_gates.clone_from(&new_pod.scheduling_gates);
+    take_resources(&mut pod.containers, &new_pod.containers);
+    if let (Some(init), Some(new)) = (&mut pod.init_containers, &new_pod.init_containers) {
+        take_resources(init, new);
+    }
     if let Some(new) = &new.metadata {
         let metadata = allowed.metadata.get_or_insert_default();
         metadata.annotations.clone_from(&new.annotations);
         metadata.labels.clone_from(&new.labels);
+    }
+}
+
+fn take_resources(allowed: &mut [Container], new: &[Container]) {
+    for (container, new) in allowed.iter_mut().zip(new) {
+        container.resources.clone_from(&new.resources);
     }
 }
