@@ -8,7 +8,6 @@
 //! - [`registry`]: the engine: every operation of every kind.
 //! - [`cache`]: what reads and watches are answered from.
 //! - [`custom`]: rows of custom resources, from their definitions.
-//! - [`admission`]: what is asked before a change is stored.
 //! - [`admission`]: what is asked before a change is stored; `pod`: what the trees of pods hold.
 //! - [`advertise`]: `default/kubernetes`, the Service by which pods reach the API.
 //! - [`transform`]: what happens to objects on their way to the store: encryption.

@@ -2,8 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-/// Makes an object one of `api_version`: of those two kinds whose versions differ in more than their name.
+/// Makes an object one of `api_version`: of those two kinds whose versions differ in more than their name. What is no
+/// object of its schema stays as it is.
 pub fn convert(object: &mut Value, api_version: &str) {
+    if !is_sound(object) {
+        return;
+    }
     let from = object["apiVersion"].as_str().unwrap_or_default().to_owned();
     match (object["kind"].as_str(), from.as_str(), api_version) {
         (Some("Event"), "v1", "events.k8s.io/v1") => rename(object, EVENT.iter().copied()),
@@ -15,6 +19,15 @@ pub fn convert(object: &mut Value, api_version: &str) {
         _ => {}
     }
     object["apiVersion"] = api_version.into();
+}
+
+/// Whether the parts that are changed are what they must be, where there are any.
+fn is_sound(object: &Value) -> bool {
+    let parts = ["", "/metadata", "/metadata/annotations", "/spec", "/status"];
+    parts.iter().all(|part| {
+        let value = object.pointer(part);
+        value.is_none_or(|value| value.is_object() || (value.is_null() && !part.is_empty()))
+    })
 }
 
 /// What an event's fields are called in the core group, and in its own.
@@ -363,6 +376,19 @@ mod tests {
         );
         convert(&mut object, "autoscaling/v2");
         assert_eq!(object, new);
+    }
+
+    #[test]
+    fn what_is_no_object_stays_as_it_is() {
+        for odd in [
+            json!("text"),
+            json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "spec": "text"}),
+            json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"annotations": 1}}),
+        ] {
+            let mut object = odd.clone();
+            convert(&mut object, "autoscaling/v2");
+            assert_eq!(object, odd);
+        }
     }
 
     #[test]

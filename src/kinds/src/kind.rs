@@ -90,8 +90,11 @@ impl<K: Kind> Strategy for Typed<K> {
     }
 
     fn create(&self, object: &mut Value, context: &Context<'_>) -> Outcome {
-        if K::STATUS && !K::STATUS_AT_BIRTH {
-            object["status"] = json!({});
+        if K::STATUS
+            && !K::STATUS_AT_BIRTH
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.insert("status".to_owned(), json!({}));
         }
         let managed = take_managed_fields(object);
         let mut typed = decode::<K::Object>(object)?;

@@ -3,6 +3,7 @@
 //!
 //! - [`strategy`]: what the API server asks of a kind, and what answers it for each.
 //! - [`scale`]: the number of replicas, the same for all kinds that have one.
+//! - [`convert`]: from one served version of a kind to another.
 //! - [`columns`]: what a table of objects shows.
 //! - [`meta`]: names and metadata, the same for all kinds but for the rule of names.
 //!
@@ -18,6 +19,7 @@ pub mod columns;
 mod convert;
 mod coordination;
 mod core;
+mod devices;
 mod difference;
 mod discovery;
 mod flowcontrol;
@@ -40,4 +42,5 @@ pub use convert::convert;
 pub use core::binding::{BindError, bind};
 pub use kind::keep;
 pub use registry::strategy;
+pub use registry::{deprecation, strategy};
 pub use strategy::{Context, Outcome, Strategy};
