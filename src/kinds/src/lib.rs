@@ -41,6 +41,5 @@ mod testing;
 pub use convert::convert;
 pub use core::binding::{BindError, bind};
 pub use kind::keep;
-pub use registry::strategy;
 pub use registry::{deprecation, strategy};
 pub use strategy::{Context, Outcome, Strategy};
