@@ -205,9 +205,17 @@ fn finalizers(finalizers: &[String], path: &Path, errors: &mut Errors) {
     }
 }
 
-/// A finalizer without a domain is one of the few the project itself uses.
+/// Finalizers without a domain: the few that the project itself uses.
+const OWN_FINALIZERS: [&str; 4] = [
+    "kubernetes",
+    "orphan",
+    "foregroundDeletion",
+    "customresourcecleanup.apiextensions.k8s.io",
+];
+
+/// A finalizer without a domain is one of those.
 pub(crate) fn finalizer_of_ours(finalizer: &str, path: &Path, errors: &mut Errors) {
-    if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
+    if !finalizer.contains('/') && !OWN_FINALIZERS.contains(&finalizer) {
         errors.invalid(
             path,
             finalizer,

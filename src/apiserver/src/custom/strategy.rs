@@ -35,7 +35,6 @@ impl Defined {
 
 impl Strategy for Defined {
     fn default(&self, object: &mut Value) {
-        self.version().prune(object);
         self.version().default(object);
     }
 

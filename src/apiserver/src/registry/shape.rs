@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::{
     Resource, Status,
+    custom::Custom,
     options::{Body, FieldValidation},
 };
 
@@ -30,8 +31,10 @@ pub(super) fn fit(
     mut mistakes: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let unknown = check(&row.types, row.ty, object).map_err(|error| unusable(row, error))?;
-    mistakes.extend(unknown);
+    mistakes.extend(match &row.custom {
+        None => check(&row.types, row.ty, object).map_err(|error| unusable(row, error))?,
+        Some(custom) => custom_unknown(row, custom, object)?,
+    });
     match validation {
         FieldValidation::Ignore => mistakes.clear(),
         FieldValidation::Warn => {}
@@ -41,6 +44,24 @@ pub(super) fn fit(
     row.strategy.default(object);
     Ok(mistakes)
 }
+
+/// Drops what a custom resource's schema doesn't know. Only its metadata must be what it is for all; whether the rest is
+/// as the schema wants it is for validation to say.
+fn custom_unknown(row: &Resource, custom: &Custom, object: &mut Value) -> Result<Vec<String>, Status> {
+    let types = Types::builtin();
+    let mut unknown = Vec::new();
+    if let (Some(ty), Some(metadata)) = (types.find(METADATA), object.get_mut("metadata")) {
+        let fields = check(types, ty, metadata).map_err(|error| unusable(row, error))?;
+        // Told from the metadata on: `unknown field "x"`.
+        unknown.extend(fields.iter().map(|mistake| mistake.replacen('"', "\"metadata.", 1)));
+    }
+    let pruned = custom.version().prune(object).into_iter();
+    unknown.extend(pruned.map(|path| format!("unknown field {path:?}")));
+    Ok(unknown)
+}
+
+/// The metadata of every object.
+const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// What the schema finds wrong with an object of a kind that has no validation of its own.
 pub(super) fn faults(row: &Resource, object: &Value) -> Vec<FieldError> {
