@@ -7,7 +7,7 @@
 //! - [`request`], [`options`]: who asks for what, and how; [`selector`]: of which objects.
 //! - [`registry`]: the engine: every operation of every kind.
 //! - [`cache`]: what reads and watches are answered from.
-//! - [`admission`]: what is asked before a change is stored.
+//! - [`admission`]: what is asked before a change is stored; `pod`: what the trees of pods hold.
 //! - [`advertise`]: `default/kubernetes`, the Service by which pods reach the API.
 //! - [`transform`]: what happens to objects on their way to the store: encryption.
 //! - [`discovery`]: what is served, told to clients; [`representation`]: tables and metadata of objects.
@@ -22,6 +22,7 @@ pub mod discovery;
 pub mod http;
 pub mod metrics;
 pub mod options;
+mod pod;
 pub mod registry;
 pub mod representation;
 pub mod request;

@@ -8,12 +8,8 @@ use super::{
 };
 use crate::{
     Status, User,
-    auth::{
-        Authorizer, Decision,
-        authorize::{self, node::items},
-        names::MASTERS,
-        objects::text,
-    },
+    auth::{Authorizer, Decision, authorize, names::MASTERS, objects::text},
+    pod::items,
 };
 
 const GROUP: &str = "certificates.k8s.io";

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::service_account::push;
-use crate::auth::{authorize::node::items, objects::text};
+use crate::{auth::objects::text, pod::items};
 
 const SECONDS: u64 = 300;
 

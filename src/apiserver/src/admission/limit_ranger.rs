@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bosun_api::Quantity;
 use serde_json::{Value, json};
 
-use crate::auth::{authorize::node::items, objects::text};
+use crate::{auth::objects::text, pod::items};
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 

@@ -13,10 +13,10 @@ use crate::{
     Status, User,
     auth::{
         Objects,
-        authorize::node::{config_map_names, items, secret_names},
         names::{NodeIdentity, node_identity},
         objects::text,
     },
+    pod::{config_map_names, items, secret_names},
 };
 
 /// Labels of Kubernetes' own domains that nodes set on themselves.

@@ -10,10 +10,8 @@ use serde_json::Value;
 
 use crate::{
     Status,
-    auth::{
-        authorize::node::{containers, items},
-        objects::text,
-    },
+    auth::objects::text,
+    pod::{containers, items},
 };
 
 const PREFIX: &str = "pod-security.kubernetes.io/";

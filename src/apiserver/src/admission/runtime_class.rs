@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::service_account::push;
-use crate::auth::authorize::node::items;
+use crate::pod::items;
 
 /// Adds it to a new pod that names the class `name`.
 pub(super) fn apply(pod: &mut Value, name: &str, class: Option<&Value>) -> Result<(), String> {

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::auth::{
-    authorize::node::{items, secret_names},
-    objects::text,
+use crate::{
+    auth::objects::text,
+    pod::{items, secret_names},
 };
 
 /// Where programs look for the token.

@@ -4,7 +4,7 @@ use bosun_api::Quantity;
 use serde_json::{Value, json};
 
 use super::service_account::push;
-use crate::auth::{authorize::node::items, objects::text};
+use crate::{auth::objects::text, pod::items};
 
 /// Marks the default class; the second is the older name.
 const DEFAULT: [&str; 2] = [

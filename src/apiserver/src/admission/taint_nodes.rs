@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::service_account::push;
-use crate::auth::authorize::node::items;
+use crate::pod::items;
 
 /// Taints it, unless it is already.
 pub(super) fn taint(node: &mut Value) {

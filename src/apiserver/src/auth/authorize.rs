@@ -177,10 +177,7 @@ impl Authorizer {
     /// All rules of a user in a namespace, what could not be resolved, and whether there may be more that no list
     /// tells.
     pub fn rules_for(&self, user: &User, namespace: &str) -> (Vec<Rule>, Vec<String>, bool) {
-        let (mut rules, mut problems) = self.rbac.read().rules_for(user, namespace);
-        if user.groups.iter().any(|group| group == MASTERS) {
-            rules.extend(everything());
-        }
+        let (rules, mut problems) = self.rbac.read().rules_for(user, namespace);
         let is_node = node_identity(user) != NodeIdentity::None;
         if is_node {
             problems.push("node authorizer does not support user rule resolution".to_owned());

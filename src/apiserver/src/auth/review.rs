@@ -70,6 +70,7 @@ impl Reviews {
             "selfsubjectrulesreviews" => self.rules_review(&object, &request.user)?,
             "selfsubjectaccessreviews" => self.access_review("SelfSubjectAccessReview", &object, &request.user)?,
             "localsubjectaccessreviews" => {
+                validate("LocalSubjectAccessReview", &object)?;
                 if text(&object, "/spec/resourceAttributes/namespace") != request.namespace {
                     return Err(Status::bad_request(format!(
                         "spec.resourceAttributes.namespace must match namespace: {}",

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Level, Policy, bad_containers, joined, list, named, plural, uses};
-use crate::auth::{
-    authorize::node::{containers, items},
-    objects::text,
+use crate::{
+    auth::objects::text,
+    pod::{containers, items},
 };
 
 /// A reason and its detail.

@@ -9,9 +9,9 @@ use super::{
     super::limit_ranger::{amounts, pod_total},
     Amounts,
 };
-use crate::auth::{
-    authorize::node::{containers, items},
-    objects::text,
+use crate::{
+    auth::objects::text,
+    pod::{containers, items},
 };
 
 /// What an object uses, by the names of quotas.

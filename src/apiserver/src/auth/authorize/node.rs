@@ -10,7 +10,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde_json::Value;
 
 use super::{Attributes, Decision, bootstrap::node_rules};
-use crate::auth::names::{NodeIdentity, node_identity};
+use crate::{
+    auth::names::{NodeIdentity, node_identity},
+    pod::{config_map_names, items, secret_names},
+};
 
 /// Kinds of objects that pods refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -334,61 +337,6 @@ fn pod_refs(pod: &Value, namespace: &str, name: &str) -> BTreeSet<Object> {
         &status["extendedResourceClaimStatus"]["resourceClaimName"],
     );
     refs
-}
-
-pub(crate) fn items(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-/// All containers of a pod's spec.
-pub(crate) fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
-    ["initContainers", "containers", "ephemeralContainers"]
-        .into_iter()
-        .flat_map(|field| items(&spec[field]))
-}
-
-/// Shows the name of each Secret that a pod's spec refers to.
-pub(crate) fn secret_names<'a>(spec: &'a Value, found: &mut impl FnMut(&'a Value)) {
-    for secret in items(&spec["imagePullSecrets"]) {
-        found(&secret["name"]);
-    }
-    for container in containers(spec) {
-        for source in items(&container["envFrom"]) {
-            found(&source["secretRef"]["name"]);
-        }
-        for variable in items(&container["env"]) {
-            found(&variable["valueFrom"]["secretKeyRef"]["name"]);
-        }
-    }
-    for volume in items(&spec["volumes"]) {
-        found(&volume["secret"]["secretName"]);
-        found(&volume["azureFile"]["secretName"]);
-        found(&volume["csi"]["nodePublishSecretRef"]["name"]);
-        for kind in ["cephfs", "cinder", "flexVolume", "rbd", "scaleIO", "iscsi", "storageos"] {
-            found(&volume[kind]["secretRef"]["name"]);
-        }
-        for source in items(&volume["projected"]["sources"]) {
-            found(&source["secret"]["name"]);
-        }
-    }
-}
-
-/// Shows the name of each `ConfigMap` that a pod's spec refers to.
-pub(crate) fn config_map_names<'a>(spec: &'a Value, found: &mut impl FnMut(&'a Value)) {
-    for container in containers(spec) {
-        for source in items(&container["envFrom"]) {
-            found(&source["configMapRef"]["name"]);
-        }
-        for variable in items(&container["env"]) {
-            found(&variable["valueFrom"]["configMapKeyRef"]["name"]);
-        }
-    }
-    for volume in items(&spec["volumes"]) {
-        found(&volume["configMap"]["name"]);
-        for source in items(&volume["projected"]["sources"]) {
-            found(&source["configMap"]["name"]);
-        }
-    }
 }
 
 fn volume_refs(volume: &Value) -> VolumeRefs {
