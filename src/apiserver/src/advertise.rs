@@ -112,8 +112,12 @@ impl Advertised {
 
     /// Keeps the objects as they should be, for as long as it is polled.
     pub async fn keep(self, registry: Arc<Registry>) {
-        let [services, endpoints, slices] = [("", "services"), ("", "endpoints"), ("discovery.k8s.io", "endpointslices")]
-            .map(|(group, plural)| registry.follow(group, plural));
+        let [services, endpoints, slices] = [
+            ("", "services"),
+            ("", "endpoints"),
+            ("discovery.k8s.io", "endpointslices"),
+        ]
+        .map(|(group, plural)| registry.follow(group, plural));
         let (mut services, mut endpoints, mut slices) = match (services, endpoints, slices) {
             (Ok(services), Ok(endpoints), Ok(slices)) => (services, endpoints, slices),
             (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
