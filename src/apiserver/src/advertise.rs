@@ -1,13 +1,13 @@
 //! `default/kubernetes`: the Service by which pods reach the API, and where it leads.
 //!
-//! One task: it follows Services, Endpoints and their slices, and puts back what somebody changes. The address is this
-//! server's; with several servers on one store, the last one to see a change wins.
+//! One task: it follows Services, Endpoints and their slices, and puts back what somebody changes. It leads to all servers
+//! on the store that live, of the family of this one's address.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     Reason, Registry, Status,
@@ -42,7 +42,18 @@ struct Kept {
 
 impl Advertised {
     /// The objects, as they should be as far as this is about them.
-    fn objects(&self) -> Vec<Kept> {
+    fn objects(&self, servers: &BTreeSet<IpAddr>) -> Vec<Kept> {
+        let servers: BTreeSet<_> = servers.iter().chain([&self.address]).collect();
+        let servers: Vec<_> = servers
+            .into_iter()
+            .filter(|server| server.is_ipv6() == self.address.is_ipv6() && !server.is_loopback())
+            .map(ToString::to_string)
+            .collect();
+        let listed: Vec<_> = servers.iter().map(|server| json!({"ip": server})).collect();
+        let ready: Vec<_> = servers
+            .iter()
+            .map(|server| json!({"addresses": [server], "conditions": {"ready": true}}))
+            .collect();
         let labels = json!({"component": "apiserver", "provider": "kubernetes"});
         let families: Vec<_> = self.service_addresses.iter().map(family).collect();
         let addresses: Vec<_> = self.service_addresses.iter().map(ToString::to_string).collect();
@@ -67,7 +78,7 @@ impl Advertised {
                 "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
             },
             "subsets": [{
-                "addresses": [{"ip": self.address.to_string()}],
+                "addresses": listed,
                 "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}],
             }],
         });
@@ -78,7 +89,7 @@ impl Advertised {
                 "labels": {"kubernetes.io/service-name": NAME},
             },
             "addressType": family(&self.address),
-            "endpoints": [{"addresses": [self.address.to_string()], "conditions": {"ready": true}}],
+            "endpoints": ready,
             "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}],
         });
         let kept = |group, plural, object| Kept { group, plural, object };
@@ -96,7 +107,7 @@ impl Advertised {
 
     /// Writes what is missing or differs.
     pub async fn write(&self, registry: &Registry, now: Timestamp) -> Result<(), Status> {
-        for kept in self.objects() {
+        for kept in self.objects(&registry.servers().await?) {
             // Another server may write the same meanwhile: what it leaves is compared anew.
             while let Err(status) = kept.write(registry, now).await {
                 if !matches!(
@@ -125,7 +136,10 @@ impl Advertised {
                 return;
             }
         };
+        let (tell, mut servers) = watch::channel(registry.servers().await.unwrap_or_default());
+        let mut announce = std::pin::pin!(registry.announce(self.address, &tell));
         loop {
+            servers.mark_unchanged();
             if let Err(error) = self.write(&registry, Timestamp::now()).await {
                 tracing::warn!(%error, "the Service of the API was not written; trying again");
                 sleep(RETRY).await;
@@ -135,6 +149,8 @@ impl Advertised {
                 () = touched(&mut services) => {}
                 () = touched(&mut endpoints) => {}
                 () = touched(&mut slices) => {}
+                Ok(()) = servers.changed() => {}
+                () = &mut announce => {}
             }
         }
     }
@@ -230,7 +246,7 @@ mod tests {
             port: 6443,
             service_addresses: vec!["10.43.0.1".parse().unwrap()],
         };
-        assert_eq!(advertised.objects().len(), 1);
+        assert_eq!(advertised.objects(&BTreeSet::new()).len(), 1);
     }
 
     #[test]
@@ -240,12 +256,15 @@ mod tests {
             port: 6443,
             service_addresses: vec!["10.43.0.1".parse().unwrap(), "fd00:43::1".parse().unwrap()],
         };
-        let objects = advertised.objects();
+        let others = ["fd00::8".parse().unwrap(), "192.0.2.1".parse().unwrap()].into();
+        let objects = advertised.objects(&others);
         assert_eq!(
             objects[0].object["spec"]["clusterIPs"],
             json!(["10.43.0.1", "fd00:43::1"])
         );
         assert_eq!(objects[0].object["spec"]["ipFamilyPolicy"], "RequireDualStack");
         assert_eq!(objects[2].object["addressType"], "IPv6");
+        let servers = json!([{"ip": "fd00::7"}, {"ip": "fd00::8"}]);
+        assert_eq!(objects[1].object["subsets"][0]["addresses"], servers);
     }
 }

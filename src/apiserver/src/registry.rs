@@ -15,7 +15,7 @@
 //! - [`metadata`]: what is the engine's in every object; [`shape`]: objects as types want them.
 //! - [`subresource`]: scale, binding, eviction.
 //! - [`services`]: the addresses and node ports that Services get.
-//! - [`servers`]: the servers there are, and the Service by which pods reach them.
+//! - [`servers`]: the servers there are on one store.
 //! - [`namespace`]: life and death of namespaces; [`convert`]: versions of one stored object.
 
 pub mod builtin;

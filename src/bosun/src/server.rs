@@ -108,6 +108,7 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
         .await
         .context("reading what is stored")?;
     registry.make_namespaces(Timestamp::now()).await?;
+    registry.prepare_services(Timestamp::now()).await?;
 
     let metrics = Metrics::new(&discovery::git_version());
     let audit = Audit::new(

@@ -90,8 +90,11 @@ impl<K: Kind> Strategy for Typed<K> {
     }
 
     fn create(&self, object: &mut Value, context: &Context<'_>) -> Outcome {
-        if K::STATUS && !K::STATUS_AT_BIRTH {
-            object["status"] = json!({});
+        if K::STATUS
+            && !K::STATUS_AT_BIRTH
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.insert("status".to_owned(), json!({}));
         }
         let managed = take_managed_fields(object);
         let mut typed = decode::<K::Object>(object)?;
@@ -129,15 +132,22 @@ impl<K: Kind> Strategy for Typed<K> {
     }
 }
 
-/// The strategy of kinds whose schema says all there is to say.
+/// The strategy of kinds whose schema says all there is to say, but for defaults.
+#[derive(Clone, Copy)]
 pub(crate) struct Plain {
     /// Whether there is a status with a subresource of its own.
     pub(crate) status: bool,
     /// Whether `metadata.generation` counts changes.
     pub(crate) generation: bool,
+    /// Fills in what is absent.
+    pub(crate) default: fn(&mut Value),
 }
 
 impl Strategy for Plain {
+    fn default(&self, object: &mut Value) {
+        (self.default)(object);
+    }
+
     fn create(&self, object: &mut Value, _: &Context<'_>) -> Outcome {
         if self.status
             && let Some(fields) = object.as_object_mut()

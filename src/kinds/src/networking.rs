@@ -16,7 +16,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use crate::{kind::Kind, meta::name_error};
+use crate::{Context, kind::Kind, meta::name_error};
 
 /// Where the class of an ingress stood before there was a field for it.
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -25,6 +25,11 @@ pub(crate) struct Ingresses;
 
 impl Kind for Ingresses {
     type Object = Ingress;
+
+    fn prepare_create(ingress: &mut Ingress, _: &Context<'_>) {
+        let status = ingress.status.get_or_insert_default();
+        status.load_balancer.get_or_insert_default();
+    }
 
     fn validate(ingress: &Ingress, errors: &mut Errors) {
         let path = Path::root("spec");

@@ -4,14 +4,25 @@ use bosun_api::{
     field::{Errors, Path},
     selector,
 };
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 
-use crate::{kind::Kind, template};
+use crate::{Context, kind::Kind, template};
 
 pub(crate) struct Budgets;
 
 impl Kind for Budgets {
     type Object = PodDisruptionBudget;
+
+    fn prepare_create(budget: &mut PodDisruptionBudget, _: &Context<'_>) {
+        // Until the controller has counted, nothing may be disrupted.
+        budget.status = Some(PodDisruptionBudgetStatus {
+            current_healthy: Some(0),
+            desired_healthy: Some(0),
+            disruptions_allowed: Some(0),
+            expected_pods: Some(0),
+            ..PodDisruptionBudgetStatus::default()
+        });
+    }
 
     fn validate(budget: &PodDisruptionBudget, errors: &mut Errors) {
         let path = Path::root("spec");
@@ -56,7 +67,7 @@ impl Kind for Budgets {
 mod tests {
     use serde_json::json;
 
-    use crate::testing::{changes, mistakes};
+    use crate::testing::{changes, create, mistakes};
 
     #[test]
     fn a_budget_says_one_thing_or_the_other() {
@@ -64,6 +75,8 @@ mod tests {
             "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b", "namespace": "a"},
             "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
         });
+        let stored = create("policy", "PodDisruptionBudget", valid.clone()).unwrap();
+        assert_eq!(stored["status"]["disruptionsAllowed"], 0);
         mistakes(
             "policy",
             "PodDisruptionBudget",

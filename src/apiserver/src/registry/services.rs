@@ -18,12 +18,13 @@ use serde_json::{Value, json};
 pub use range::{IpRange, IpRangeError};
 
 use super::{
-    Registry, metadata, read,
+    Registry, metadata, own_request, read,
     write::{Place, invalid},
 };
 use crate::{
-    Resource, Status,
+    Reason, Resource, Status,
     cache::{Cache, entry::encode},
+    options::WriteOptions,
 };
 
 /// What node ports' records begin with.
@@ -288,6 +289,23 @@ impl Registry {
         self.cache(row.ok_or_else(|| Status::internal("addresses are not served"))?)
     }
 
+    async fn tell_ranges(&self, now: Timestamp) -> Result<(), Status> {
+        let table = self.table();
+        let Some(row) = table.get("networking.k8s.io", "v1", "servicecidrs") else {
+            return Ok(());
+        };
+        let ranges: Vec<_> = self.config.services.ranges.iter().map(ToString::to_string).collect();
+        let object = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": ranges},
+        });
+        let request = own_request(row, "create", "", "", now);
+        match self.create(&request, object.into(), &WriteOptions::default()).await {
+            Err(status) if status.reason != Reason::AlreadyExists => Err(status),
+            _ => Ok(()),
+        }
+    }
+
     /// Adds to `txn` what changes from `had` to `has`.
     fn record(&self, now: Timestamp, service: &Value, had: &Claims, has: &Claims, txn: &mut Txn) -> Result<(), Status> {
         let records = self.address_records()?;
@@ -312,8 +330,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Compares what is recorded with what Services have, and mends what another hand has broken.
-    pub async fn repair_services(&self, now: Timestamp) -> Result<(), Status> {
+    /// To be done at a start: tells the ranges by an object, compares what is recorded with what Services have, and mends
+    /// what another hand has broken.
+    pub async fn prepare_services(&self, now: Timestamp) -> Result<(), Status> {
+        self.tell_ranges(now).await?;
         let table = self.table();
         let Some(row) = table.get("", "v1", "services") else {
             return Ok(());

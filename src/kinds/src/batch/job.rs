@@ -1,18 +1,17 @@
 //! Work that is done once, by one pod or by many.
 
+mod policy;
+
 use bosun_api::{
-    field::{Errors, OrEmpty, Path, Problem, set_default},
+    field::{Errors, OrEmpty, Path, set_default},
     names,
     pod::{defaults::template_defaults, validate},
     selector::{self, Labels},
 };
 use k8s_openapi::{
     api::{
-        batch::v1::{
-            Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
-            PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule, SuccessPolicy, SuccessPolicyRule,
-        },
-        core::v1::{Affinity, PodTemplateSpec},
+        batch::v1::{Job, JobSpec},
+        core::v1::{Affinity, Container, PodTemplateSpec},
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
@@ -115,10 +114,10 @@ impl Kind for Jobs {
         own_spec(new, &path, errors);
         completions(new, before, &path, errors);
         errors.immutable(&path.child("selector"), &new.selector, &before.selector);
-        let started = old.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        let active = old.status.as_ref().and_then(|status| status.active);
         let mut allowed = before.template.clone();
-        if before.suspend == Some(true) && !started {
-            take_scheduling(&mut allowed, &new.template);
+        if before.suspend == Some(true) && active.unwrap_or_default() == 0 {
+            take_undecided(&mut allowed, &new.template);
         }
         errors.immutable(&path.child("template"), &new.template, &allowed);
         for (field, new, old) in [
@@ -315,12 +314,12 @@ pub(crate) fn of_either(spec: &JobSpec, path: &Path, errors: &mut Errors) {
         Some(_) => {}
     }
     if let Some(policy) = &spec.pod_failure_policy {
-        failure_policy(policy, spec, &path.child("podFailurePolicy.rules"), errors);
+        policy::failure_policy(policy, spec, &path.child("podFailurePolicy.rules"), errors);
     }
     if let Some(policy) = &spec.success_policy {
         let path = path.child("successPolicy");
         if spec.completion_mode.or_empty() == INDEXED {
-            success_policy(policy, spec, &path.child("rules"), errors);
+            policy::success_policy(policy, spec, &path.child("rules"), errors);
         } else {
             errors.invalid_object(&path, policy, "requires indexed completion mode");
         }
@@ -400,195 +399,6 @@ fn indexed(spec: &JobSpec, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn failure_policy(policy: &PodFailurePolicy, spec: &JobSpec, path: &Path, errors: &mut Errors) {
-    errors.too_many(path, policy.rules.len(), 20);
-    for (path, rule) in path.each(&policy.rules) {
-        failure_rule(rule, spec, &path, errors);
-    }
-}
-
-fn failure_rule(rule: &PodFailurePolicyRule, spec: &JobSpec, path: &Path, errors: &mut Errors) {
-    let actions = &["Count", "FailIndex", "FailJob", "Ignore"];
-    required_of(&rule.action, &path.child("action"), actions, errors);
-    if rule.action == "FailIndex" && spec.backoff_limit_per_index.is_none() {
-        errors.invalid(
-            &path.child("action"),
-            rule.action.as_str(),
-            "requires the backoffLimitPerIndex to be set",
-        );
-    }
-    if let Some(codes) = &rule.on_exit_codes {
-        exit_codes(codes, spec, &path.child("onExitCodes"), errors);
-    }
-    let conditions = rule.on_pod_conditions.or_empty();
-    if !conditions.is_empty() {
-        on_conditions(conditions, &path.child("onPodConditions"), errors);
-    }
-    let detail = match (&rule.on_exit_codes, conditions) {
-        (Some(_), [_, ..]) => "specifying both OnExitCodes and OnPodConditions is not supported",
-        (None, []) => "specifying one of OnExitCodes and OnPodConditions is required",
-        _ => return,
-    };
-    errors.push(path, Problem::InvalidUnshown(detail.to_owned()));
-}
-
-/// As `required_one_of`, but naming the values even where there is none.
-fn required_of(value: &str, path: &Path, values: &[&'static str], errors: &mut Errors) {
-    if value.is_empty() {
-        let shown: Vec<_> = values.iter().map(|value| format!("{value:?}")).collect();
-        errors.required(path, format!("valid values: [{}]", shown.join(" ")));
-    } else {
-        errors.one_of(path, Some(value), values);
-    }
-}
-
-fn on_conditions(patterns: &[PodFailurePolicyOnPodConditionsPattern], path: &Path, errors: &mut Errors) {
-    errors.too_many(path, patterns.len(), 20);
-    for (path, pattern) in path.each(patterns) {
-        errors.check(&path.child("type"), &pattern.type_, names::qualified);
-        let values = &["False", "True", "Unknown"];
-        required_of(pattern.status.or_empty(), &path.child("status"), values, errors);
-    }
-}
-
-fn exit_codes(codes: &PodFailurePolicyOnExitCodesRequirement, spec: &JobSpec, path: &Path, errors: &mut Errors) {
-    required_of(&codes.operator, &path.child("operator"), &["In", "NotIn"], errors);
-    if let Some(name) = &codes.container_name {
-        let pod = template::spec(&spec.template);
-        let known = pod.is_some_and(|pod| {
-            let init = pod.init_containers.or_empty();
-            pod.containers
-                .iter()
-                .chain(init)
-                .any(|container| container.name == *name)
-        });
-        if !known {
-            errors.invalid(
-                &path.child("containerName"),
-                name.as_str(),
-                "must be one of the container or initContainer names in the pod template",
-            );
-        }
-    }
-    let path = path.child("values");
-    if codes.values.is_empty() {
-        errors.invalid_object(&path, &codes.values, "at least one value is required");
-    }
-    errors.too_many(&path, codes.values.len(), 255);
-    for (index, value) in codes.values.iter().enumerate() {
-        let path = path.index(index);
-        if codes.operator == "In" && *value == 0 {
-            errors.invalid(&path, *value, "must not be 0 for the In operator");
-        }
-        if codes.values[..index].contains(value) {
-            errors.duplicate(&path, *value);
-        }
-    }
-    if !codes.values.is_sorted() {
-        errors.invalid_object(&path, &codes.values, "must be ordered");
-    }
-}
-
-fn success_policy(policy: &SuccessPolicy, spec: &JobSpec, path: &Path, errors: &mut Errors) {
-    if policy.rules.is_empty() {
-        errors.required(
-            path,
-            "at least one rules must be specified when the successPolicy is specified",
-        );
-    }
-    errors.too_many(path, policy.rules.len(), 20);
-    for (path, rule) in path.each(&policy.rules) {
-        success_rule(rule, spec.completions.unwrap_or_default(), &path, errors);
-    }
-}
-
-fn success_rule(rule: &SuccessPolicyRule, completions: i32, path: &Path, errors: &mut Errors) {
-    let mut listed = None;
-    if let Some(indexes) = &rule.succeeded_indexes {
-        let path = path.child("succeededIndexes");
-        if indexes.len() > 64 << 10 {
-            errors.too_long(&path, 64 << 10);
-        }
-        match count_indexes(indexes, completions) {
-            Ok(count) => listed = Some(count),
-            Err(detail) => errors.invalid(
-                &path,
-                indexes.as_str(),
-                format!("error parsing succeededIndexes: {detail}"),
-            ),
-        }
-    }
-    let Some(count) = rule.succeeded_count else {
-        if rule.succeeded_indexes.is_none() {
-            errors.required(
-                path,
-                "at least one of succeededCount or succeededIndexes must be specified",
-            );
-        }
-        return;
-    };
-    let path = path.child("succeededCount");
-    errors.at_least(&path, Some(count), 0);
-    if count > completions {
-        errors.invalid(
-            &path,
-            count,
-            format!("must be less than or equal to {completions} (the number of specified completions)"),
-        );
-    }
-    if let Some(listed) = listed.filter(|listed| count > *listed) {
-        errors.invalid(
-            &path,
-            count,
-            format!(
-                "must be less than or equal to {listed} (the number of indexes in the specified succeededIndexes \
-                 field)"
-            ),
-        );
-    }
-}
-
-/// How many numbers a list such as `1,3-5` has.
-fn count_indexes(text: &str, completions: i32) -> Result<i32, String> {
-    let number = |text: &str| -> Result<i32, String> {
-        let number: i32 = text
-            .parse()
-            .map_err(|_| format!("cannot convert string to integer for index: {text:?}"))?;
-        if number >= completions {
-            return Err(format!("too large index: {text:?}"));
-        }
-        Ok(number)
-    };
-    if text.is_empty() {
-        return Ok(0);
-    }
-    let mut count = 0;
-    let mut last: Option<i32> = None;
-    for part in text.split(',') {
-        let (first, end) = match part.split('-').collect::<Vec<_>>().as_slice() {
-            [one] => (number(one)?, number(one)?),
-            [first, end] => (number(first)?, number(end)?),
-            _ => {
-                return Err(format!(
-                    "the fragment {part:?} violates the requirement that an index interval can have at most two parts separated by '-'"
-                ));
-            }
-        };
-        if last.is_some_and(|last| first <= last) {
-            return Err(format!(
-                "non-increasing order, previous: {}, current: {first}",
-                last.unwrap_or_default()
-            ));
-        }
-        if first > end || (first == end && part.contains('-')) {
-            return Err(format!("non-increasing order, previous: {first}, current: {end}"));
-        }
-        count += end - first + 1;
-        last = Some(end);
-    }
-    Ok(count)
-}
-
 /// The number of an indexed job's pods may change, if as many run at a time.
 fn completions(new: &JobSpec, old: &JobSpec, path: &Path, errors: &mut Errors) {
     let path = path.child("completions");
@@ -606,8 +416,9 @@ fn completions(new: &JobSpec, old: &JobSpec, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// Before a suspended job starts, where its pods run may still be decided.
-fn take_scheduling(allowed: &mut PodTemplateSpec, new: &PodTemplateSpec) {
+/// While a job is suspended and has no pods, it may still be decided where they run and how much they get (KEP-2926,
+/// KEP-5440).
+fn take_undecided(allowed: &mut PodTemplateSpec, new: &PodTemplateSpec) {
     let (Some(pod), Some(new_pod)) = (&mut allowed.spec, &new.spec) else {
         return;
     };
@@ -630,9 +441,19 @@ fn take_scheduling(allowed: &mut PodTemplateSpec, new: &PodTemplateSpec) {
     pod.node_selector.clone_from(&new_pod.node_selector);
     pod.tolerations.clone_from(&new_pod.tolerations);
     pod.scheduling_gates.clone_from(&new_pod.scheduling_gates);
+    take_resources(&mut pod.containers, &new_pod.containers);
+    if let (Some(init), Some(new)) = (&mut pod.init_containers, &new_pod.init_containers) {
+        take_resources(init, new);
+    }
     if let Some(new) = &new.metadata {
         let metadata = allowed.metadata.get_or_insert_default();
         metadata.annotations.clone_from(&new.annotations);
         metadata.labels.clone_from(&new.labels);
+    }
+}
+
+fn take_resources(allowed: &mut [Container], new: &[Container]) {
+    for (container, new) in allowed.iter_mut().zip(new) {
+        container.resources.clone_from(&new.resources);
     }
 }

@@ -199,7 +199,22 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_is_a_schedule_or_told_not_to_be(text in "(@every )?[-0-9*/?, .@a-zµ]{0,40}") {
+            if let Ok(Schedule::At { minutes, hours, days, months, weekdays, .. }) = Schedule::parse(&text) {
+                prop_assert_eq!(minutes >> 60, 0);
+                prop_assert_eq!(hours >> 24, 0);
+                prop_assert_eq!(days & !0xffff_fffe, 0);
+                prop_assert_eq!(months & !0x1ffe, 0);
+                prop_assert_eq!(weekdays >> 7, 0);
+            }
+        }
+    }
 
     #[test]
     fn fields_are_ranges_steps_lists_and_names() {

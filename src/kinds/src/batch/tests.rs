@@ -188,9 +188,14 @@ fn what_a_job_does_stays() {
     );
     let stored = create("batch", "Job", with(&job(), "/spec/suspend", json!(true))).unwrap();
     let chosen = with(&stored, "/spec/template/spec/nodeSelector", json!({"disk": "fast"}));
+    let chosen = with(
+        &chosen,
+        "/spec/template/spec/containers/0/resources",
+        json!({"limits": {"cpu": "2"}}),
+    );
     assert!(update("batch", "Job", chosen.clone(), &stored, "").is_ok());
     let mut running = stored;
-    running["status"]["startTime"] = "2024-01-01T00:00:00Z".into();
+    running["status"]["active"] = 1.into();
     let errors = update("batch", "Job", chosen, &running, "").unwrap_err();
     assert!(errors[0].starts_with("spec.template: Invalid value: "), "{errors:?}");
 }

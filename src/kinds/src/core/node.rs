@@ -68,6 +68,15 @@ impl Kind for Nodes {
         }
     }
 
+    fn warnings(node: &Node) -> Vec<String> {
+        let named = node.spec.as_ref().is_some_and(|spec| spec.external_id.is_given());
+        if named {
+            vec!["spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned()]
+        } else {
+            Vec::new()
+        }
+    }
+
     fn validate_part(node: &Node, _: &Node, _: &str, errors: &mut Errors) {
         amounts(node, errors);
         let addresses = node

@@ -1,15 +1,20 @@
 //! Pods: what each of their parts may change, and when.
 
+mod resize;
+mod warnings;
+
 use std::collections::BTreeMap;
 
 use bosun_api::{
-    core::{Affinity, Container, ContainerStatus, Pod, PodCondition, PodSpec, ResourceRequirements, Toleration},
+    core::{Affinity, Container, ContainerStatus, Pod, PodCondition, PodSpec, Toleration},
     field::{Errors, OrEmpty, Path},
     names,
     pod::{self, Origin, validate},
     qos_class, selector,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+
+pub(crate) use warnings::warnings;
 
 use crate::{Context, difference, kind::Kind};
 
@@ -106,7 +111,7 @@ impl Kind for Pods {
             }
             "resize" => {
                 let asked = pod.spec.take().unwrap_or_default();
-                resize(only_spec(pod, old), &asked);
+                resize::take(only_spec(pod, old), &asked);
             }
             _ => {}
         }
@@ -124,7 +129,7 @@ impl Kind for Pods {
         match part {
             "status" => status(pod, old, errors),
             "ephemeralcontainers" => ephemeral_changes(pod, old, errors),
-            "resize" => resize_changes(pod, old, errors),
+            "resize" => resize::changes(pod, old, errors),
             _ => {}
         }
     }
@@ -501,217 +506,6 @@ fn ephemeral_changes(pod: &Pod, old: &Pod, errors: &mut Errors) {
                 );
             }
             Some(_) => {}
-        }
-    }
-}
-
-/// Takes over what a resize may change: resources, and what changing them does.
-fn resize(spec: &mut PodSpec, asked: &PodSpec) {
-    let take = |containers: &mut [Container], asked: &[Container]| {
-        for container in containers {
-            if let Some(asked) = asked.iter().find(|asked| asked.name == container.name) {
-                container.resources.clone_from(&asked.resources);
-                container.resize_policy.clone_from(&asked.resize_policy);
-            }
-        }
-    };
-    take(&mut spec.containers, &asked.containers);
-    take(
-        spec.init_containers.as_deref_mut().unwrap_or_default(),
-        asked.init_containers.or_empty(),
-    );
-}
-
-fn resize_changes(pod: &Pod, old: &Pod, errors: &mut Errors) {
-    let (Some(new_spec), Some(old_spec)) = (&pod.spec, &old.spec) else {
-        return;
-    };
-    let whole = |spec: &PodSpec| {
-        let resources = spec.resources.as_ref();
-        resources.is_some_and(|resources| resources.requests.is_given() || resources.limits.is_given())
-    };
-    let refused = if whole(old_spec) || whole(new_spec) {
-        Some("pods with pod-level resources cannot be resized")
-    } else if old.metadata.annotations.or_empty().contains_key(MIRROR) {
-        Some("static pods cannot be resized")
-    } else if old_spec.os.as_ref().is_some_and(|os| os.name == "windows") {
-        Some("windows pods cannot be resized")
-    } else {
-        None
-    };
-    if let Some(why) = refused {
-        return errors.forbidden(&Path::object(), why);
-    }
-    Pods::validate(pod, errors);
-    let path = Path::root("spec");
-    let (before, after) = (qos_class(old_spec), qos_class(new_spec));
-    if before != after {
-        errors.invalid(
-            &path,
-            before.to_string(),
-            "Pod QOS Class may not change as a result of resizing",
-        );
-    }
-    let pairs = [
-        ("containers", &new_spec.containers[..], &old_spec.containers[..], false),
-        (
-            "initContainers",
-            new_spec.init_containers.or_empty(),
-            old_spec.init_containers.or_empty(),
-            true,
-        ),
-    ];
-    for (field, new, old, init) in pairs {
-        for (at, (new, old)) in new.iter().zip(old).enumerate() {
-            let sidecar = old.restart_policy.as_deref() == Some("Always");
-            if init && !sidecar {
-                if new != old {
-                    errors.forbidden(&path, "resources for non-sidecar init containers are immutable");
-                }
-                continue;
-            }
-            container_resize(new, old, &path.child(field).index(at).child("resources"), errors);
-            if other_resources(new) != other_resources(old) {
-                let detail = if init {
-                    "only cpu and memory resources for sidecar containers are mutable"
-                } else {
-                    "only cpu and memory resources are mutable"
-                };
-                errors.forbidden(&path, detail);
-            }
-        }
-    }
-}
-
-fn container_resize(new: &Container, old: &Container, path: &Path, errors: &mut Errors) {
-    let (new_resources, old_resources) = (
-        new.resources.clone().unwrap_or_default(),
-        old.resources.clone().unwrap_or_default(),
-    );
-    for (field, what, new, old) in [
-        ("requests", "requests", &new_resources.requests, &old_resources.requests),
-        ("limits", "limits", &new_resources.limits, &old_resources.limits),
-    ] {
-        if old.or_empty().keys().any(|name| !new.or_empty().contains_key(name)) {
-            errors.forbidden(&path.child(field), format!("resource {what} cannot be removed"));
-        }
-    }
-    let restarts = new
-        .resize_policy
-        .or_empty()
-        .iter()
-        .any(|policy| policy.resource_name == "memory" && policy.restart_policy == "RestartContainer");
-    let memory = |resources: &ResourceRequirements| {
-        let limit = resources.limits.or_empty().get("memory");
-        limit.and_then(|limit| bosun_api::Quantity::of(limit).ok())
-    };
-    let path = path.child("limits").key("memory");
-    match (memory(&new_resources), memory(&old_resources)) {
-        (Some(_), None) if !restarts => errors.forbidden(
-            &path,
-            "memory limits cannot be added unless resizePolicy is RestartContainer",
-        ),
-        (Some(new), Some(old)) if new < old && !restarts => errors.forbidden(
-            &path,
-            "memory limits cannot be decreased unless resizePolicy is RestartContainer",
-        ),
-        _ => {}
-    }
-}
-
-/// A container's resources but for those that may be resized.
-fn other_resources(container: &Container) -> ResourceRequirements {
-    let mut resources = container.resources.clone().unwrap_or_default();
-    for amounts in [&mut resources.requests, &mut resources.limits] {
-        if let Some(amounts) = amounts {
-            amounts.retain(|name, _| !matches!(name.as_str(), "cpu" | "memory"));
-        }
-        if !amounts.is_given() {
-            *amounts = None;
-        }
-    }
-    resources
-}
-
-/// What is valid and yet hardly meant.
-pub(crate) fn warnings(spec: &PodSpec, path: &Path) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (field, containers) in [
-        ("initContainers", spec.init_containers.or_empty()),
-        ("containers", &spec.containers[..]),
-    ] {
-        for (path, container) in path.child(field).each(containers) {
-            container_warnings(container, &path, &mut warnings);
-        }
-    }
-    for (path, volume) in path.child("volumes").each(spec.volumes.or_empty()) {
-        if volume.git_repo.is_some() {
-            warnings.push(format!(
-                "{path}.gitRepo: deprecated in v1.11, and disabled by default in v1.33+"
-            ));
-        }
-        if volume.glusterfs.is_some() {
-            warnings.push(format!(
-                "{path}.glusterfs: deprecated in v1.25, non-functional in v1.26+"
-            ));
-        }
-        if volume.cephfs.is_some() {
-            warnings.push(format!("{path}.cephfs: deprecated in v1.28, non-functional in v1.31+"));
-        }
-        if volume.rbd.is_some() {
-            warnings.push(format!("{path}.rbd: deprecated in v1.28, non-functional in v1.31+"));
-        }
-    }
-    if spec.termination_grace_period_seconds.is_some_and(|seconds| seconds < 0) {
-        warnings.push(format!(
-            "{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
-        ));
-    }
-    for (path, secret) in path.child("imagePullSecrets").each(spec.image_pull_secrets.or_empty()) {
-        if secret.name.is_empty() {
-            warnings.push(format!("{path}: invalid empty name \"\""));
-        }
-    }
-    warnings
-}
-
-fn container_warnings(container: &Container, path: &Path, warnings: &mut Vec<String>) {
-    let env = container.env.or_empty();
-    for (at, variable) in env.iter().enumerate() {
-        let name = &variable.name;
-        if env[..at].iter().any(|earlier| earlier.name == *name) {
-            warnings.push(format!(
-                "{path}.env[{at}]: hides previous definition of {name:?}, which may be dropped when using apply"
-            ));
-        }
-    }
-    let ports = container.ports.or_empty();
-    for (at, port) in ports.iter().enumerate() {
-        let same = ports[..at].iter().position(|earlier| {
-            earlier.container_port == port.container_port
-                && earlier.protocol == port.protocol
-                && earlier.host_port == port.host_port
-                && earlier.host_ip == port.host_ip
-        });
-        if let Some(earlier) = same {
-            warnings.push(format!(
-                "{path}.ports[{at}]: duplicate port definition with {path}.ports[{earlier}]"
-            ));
-        }
-    }
-    let resources = container.resources.as_ref();
-    for (list, amounts) in [
-        ("limits", resources.and_then(|resources| resources.limits.as_ref())),
-        ("requests", resources.and_then(|resources| resources.requests.as_ref())),
-    ] {
-        for (name, written) in amounts.into_iter().flatten() {
-            let fraction = bosun_api::Quantity::of(written).is_ok_and(|amount| !amount.is_whole());
-            if fraction && matches!(name.as_str(), "memory" | "ephemeral-storage") {
-                warnings.push(format!(
-                    "{path}.resources.{list}[{name}]: fractional byte value {:?} is invalid, must be an integer",
-                    written.0
-                ));
-            }
         }
     }
 }

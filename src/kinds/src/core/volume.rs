@@ -224,6 +224,28 @@ impl Kind for Volumes {
         });
     }
 
+    fn warnings(volume: &PersistentVolume) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if volume.metadata.annotations.or_empty().contains_key(CLASS_ANNOTATION) {
+            warnings.push(format!(
+                "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute \
+                 instead"
+            ));
+        }
+        let reclaim = volume
+            .spec
+            .as_ref()
+            .map_or("", |spec| spec.persistent_volume_reclaim_policy.or_empty());
+        if reclaim == "Recycle" {
+            warnings.push(
+                "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the \
+                 recommended approach is to use dynamic provisioning."
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
     /// When a volume came to where it is.
     fn prepare_update(volume: &mut PersistentVolume, old: &PersistentVolume, context: &Context<'_>) {
         let before = old.status.as_ref().map_or("", |status| status.phase.or_empty());

@@ -233,7 +233,7 @@ async fn whole(store: &Embedded, states: &[State]) -> u64 {
 
 fn cases() -> u32 {
     if std::env::var_os("BOSUN_SOAK").is_some() {
-        10_000
+        3000
     } else {
         160
     }

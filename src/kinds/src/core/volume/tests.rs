@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::testing::{changes, create, mistakes, update, with};
+use crate::testing::{changes, context, create, mistakes, update, with};
 
 fn claim() -> Value {
     json!({
@@ -143,5 +143,22 @@ fn a_volume_stays_where_it_is() {
                 ],
             ),
         ],
+    );
+}
+
+#[test]
+fn what_was_given_up_is_warned_of() {
+    let strategy = crate::strategy("", "PersistentVolume");
+    let mut volume = with(&volume(), "/spec/persistentVolumeReclaimPolicy", json!("Recycle"));
+    volume["metadata"]["annotations"] = json!({"volume.beta.kubernetes.io/storage-class": "a"});
+    let warnings = strategy.create(&mut volume, &context("")).unwrap();
+    assert_eq!(
+        warnings,
+        [
+            "metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use \
+             \"storageClassName\" attribute instead",
+            "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended \
+             approach is to use dynamic provisioning.",
+        ]
     );
 }
