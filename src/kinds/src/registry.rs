@@ -86,31 +86,19 @@ fn typed<K: Kind>() -> Arc<dyn Strategy> {
 }
 
 fn of_admission(kind: &str) -> Arc<dyn Strategy> {
-    let with_defaults = |status, default| -> Arc<dyn Strategy> {
-        Arc::new(Plain {
-            status,
-            generation: true,
-            default,
-        })
-    };
     match kind {
+        "MutatingAdmissionPolicy" => typed::<admission::policy::Mutating>(),
+        "MutatingAdmissionPolicyBinding" => typed::<admission::policy::MutatingBindings>(),
         "MutatingWebhookConfiguration" => typed::<admission::Mutating>(),
+        "ValidatingAdmissionPolicy" => typed::<admission::policy::Validating>(),
+        "ValidatingAdmissionPolicyBinding" => typed::<admission::policy::ValidatingBindings>(),
         "ValidatingWebhookConfiguration" => typed::<admission::Validating>(),
-        "MutatingAdmissionPolicy" => with_defaults(false, admission::policy_defaults),
-        "ValidatingAdmissionPolicy" => with_defaults(true, admission::policy_defaults),
-        "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding" => {
-            with_defaults(false, admission::binding_defaults)
-        }
         _ => plain(false, true),
     }
 }
 
 fn plain(status: bool, generation: bool) -> Arc<dyn Strategy> {
-    Arc::new(Plain {
-        status,
-        generation,
-        default: |_| {},
-    })
+    Arc::new(Plain { status, generation })
 }
 
 /// What to tell whoever still uses a kind that upstream gave up, if it did.
