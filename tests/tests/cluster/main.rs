@@ -5,6 +5,7 @@
 //! test needs root.
 
 mod clients;
+mod commands;
 mod custom;
 mod discovery;
 mod histories;
