@@ -1,5 +1,7 @@
 //! The admissionregistration group: who else is asked about a request.
 
+pub(crate) mod policy;
+
 use bosun_api::{
     field::{Errors, OrEmpty, Path},
     names, selector,
@@ -11,7 +13,6 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use serde_json::{Value, json};
 
 use crate::kind::Kind;
 
@@ -361,56 +362,11 @@ fn conditions(conditions: &[MatchCondition], path: &Path, errors: &mut Errors) {
     }
 }
 
-/// What a policy leaves out. Its expressions are checked where they are evaluated.
-pub(crate) fn policy_defaults(policy: &mut Value) {
-    let Some(spec) = policy.get_mut("spec").filter(|spec| spec.is_object()) else {
-        return;
-    };
-    or_insert(spec, "failurePolicy", || json!("Fail"));
-    if let Some(matched) = spec.get_mut("matchConstraints") {
-        match_defaults(matched);
-    }
-}
-
-/// What the binding of a policy leaves out.
-pub(crate) fn binding_defaults(binding: &mut Value) {
-    if let Some(matched) = binding.pointer_mut("/spec/matchResources") {
-        match_defaults(matched);
-    }
-}
-
-fn match_defaults(matched: &mut Value) {
-    if !matched.is_object() {
-        return;
-    }
-    or_insert(matched, "matchPolicy", || json!("Equivalent"));
-    or_insert(matched, "namespaceSelector", || json!({}));
-    or_insert(matched, "objectSelector", || json!({}));
-    for field in ["resourceRules", "excludeResourceRules"] {
-        let rules = matched.get_mut(field).and_then(Value::as_array_mut);
-        for rule in rules.into_iter().flatten() {
-            or_insert(rule, "scope", || json!("*"));
-        }
-    }
-}
-
-/// Fills in a field that is absent or null.
-pub(crate) fn or_insert(object: &mut Value, field: &str, value: impl FnOnce() -> Value) {
-    if let Some(fields) = object.as_object_mut()
-        && fields.get(field).is_none_or(Value::is_null)
-    {
-        fields.insert(field.to_owned(), value());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::{
-        strategy,
-        testing::{create, mistakes},
-    };
+    use crate::testing::{create, mistakes};
 
     const GROUP: &str = "admissionregistration.k8s.io";
 
@@ -439,18 +395,6 @@ mod tests {
         assert_eq!(hook["namespaceSelector"], json!({}));
         assert_eq!(hook["clientConfig"]["service"]["port"], 443);
         assert_eq!(hook["rules"][0]["scope"], "*");
-        let mut policy = json!({"spec": {"matchConstraints": {"resourceRules": [{}]}}});
-        strategy(GROUP, "ValidatingAdmissionPolicy").default(&mut policy);
-        assert_eq!(
-            policy["spec"],
-            json!({
-                "failurePolicy": "Fail",
-                "matchConstraints": {
-                    "matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {},
-                    "resourceRules": [{"scope": "*"}],
-                },
-            })
-        );
     }
 
     #[test]

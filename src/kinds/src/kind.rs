@@ -132,22 +132,15 @@ impl<K: Kind> Strategy for Typed<K> {
     }
 }
 
-/// The strategy of kinds whose schema says all there is to say, but for defaults.
-#[derive(Clone, Copy)]
+/// The strategy of kinds whose schema says all there is to say.
 pub(crate) struct Plain {
     /// Whether there is a status with a subresource of its own.
     pub(crate) status: bool,
     /// Whether `metadata.generation` counts changes.
     pub(crate) generation: bool,
-    /// Fills in what is absent.
-    pub(crate) default: fn(&mut Value),
 }
 
 impl Strategy for Plain {
-    fn default(&self, object: &mut Value) {
-        (self.default)(object);
-    }
-
     fn create(&self, object: &mut Value, _: &Context<'_>) -> Outcome {
         if self.status
             && let Some(fields) = object.as_object_mut()

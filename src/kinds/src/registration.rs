@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use crate::{
     Context, Outcome,
-    admission::or_insert,
     kind::{Kind, Plain},
     strategy::Strategy,
 };
@@ -113,12 +112,11 @@ pub(crate) struct Definitions;
 const PLAIN: Plain = Plain {
     status: true,
     generation: true,
-    default: definition_defaults,
 };
 
 impl Strategy for Definitions {
     fn default(&self, object: &mut Value) {
-        PLAIN.default(object);
+        definition_defaults(object);
     }
 
     fn create(&self, object: &mut Value, context: &Context<'_>) -> Outcome {
@@ -169,6 +167,15 @@ fn store(definition: &mut Value) {
         && !versions.contains(&stored)
     {
         versions.push(stored);
+    }
+}
+
+/// Fills in a field that is absent or null.
+fn or_insert(object: &mut Value, field: &str, value: impl FnOnce() -> Value) {
+    if let Some(fields) = object.as_object_mut()
+        && fields.get(field).is_none_or(Value::is_null)
+    {
+        fields.insert(field.to_owned(), value());
     }
 }
 

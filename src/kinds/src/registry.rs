@@ -86,31 +86,19 @@ fn typed<K: Kind>() -> Arc<dyn Strategy> {
 }
 
 fn of_admission(kind: &str) -> Arc<dyn Strategy> {
-    let with_defaults = |status, default| -> Arc<dyn Strategy> {
-        Arc::new(Plain {
-            status,
-            generation: true,
-            default,
-        })
-    };
     match kind {
+        "MutatingAdmissionPolicy" => typed::<admission::policy::Mutating>(),
+        "MutatingAdmissionPolicyBinding" => typed::<admission::policy::MutatingBindings>(),
         "MutatingWebhookConfiguration" => typed::<admission::Mutating>(),
+        "ValidatingAdmissionPolicy" => typed::<admission::policy::Validating>(),
+        "ValidatingAdmissionPolicyBinding" => typed::<admission::policy::ValidatingBindings>(),
         "ValidatingWebhookConfiguration" => typed::<admission::Validating>(),
-        "MutatingAdmissionPolicy" => with_defaults(false, admission::policy_defaults),
-        "ValidatingAdmissionPolicy" => with_defaults(true, admission::policy_defaults),
-        "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding" => {
-            with_defaults(false, admission::binding_defaults)
-        }
         _ => plain(false, true),
     }
 }
 
 fn plain(status: bool, generation: bool) -> Arc<dyn Strategy> {
-    Arc::new(Plain {
-        status,
-        generation,
-        default: |_| {},
-    })
+    Arc::new(Plain { status, generation })
 }
 
 /// What to tell whoever still uses a kind that upstream gave up, if it did.
@@ -124,9 +112,10 @@ pub fn deprecation(group: &str, version: &str, kind: &str) -> Option<&'static st
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{deprecation, strategy};
     use crate::testing::context;
 
     const KINDS: &[(&str, &str)] = &[
@@ -218,6 +207,116 @@ mod tests {
                         assert!(!told.contains("Internal error"), "{version} {kind}: {told}");
                     }
                     assert_eq!(changed["metadata"]["managedFields"], managed, "{kind}");
+                }
+            }
+        }
+    }
+
+    /// Values with field names that mean something in many kinds, and mostly of a wrong type.
+    fn any_value() -> impl Strategy<Value = Value> {
+        let words = prop::sample::select(vec![
+            "name",
+            "spec",
+            "type",
+            "template",
+            "containers",
+            "ports",
+            "port",
+            "selector",
+            "matchLabels",
+            "rules",
+            "metadata",
+            "labels",
+            "status",
+            "metrics",
+            "resource",
+            "target",
+            "value",
+            "schedule",
+            "jobTemplate",
+            "requests",
+            "limits",
+            "cpu",
+            "cidr",
+            "ipBlock",
+            "resources",
+            "limit",
+            "hard",
+            "devices",
+            "completions",
+            "completionMode",
+            "parallelism",
+            "subsets",
+            "addresses",
+            "webhooks",
+            "clientConfig",
+            "url",
+            "conditions",
+            "taints",
+            "key",
+            "effect",
+            "podCIDRs",
+            "volumes",
+            "drivers",
+            "behavior",
+            "scaleUp",
+            "policies",
+        ]);
+        let texts = prop::sample::select(vec![
+            "",
+            "a",
+            "1",
+            "-1",
+            "*",
+            "/",
+            "a/b",
+            "10.0.0.0/8",
+            "1Gi",
+            "50%",
+            "Indexed",
+            "é",
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            texts.prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 48, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::hash_map(words.clone(), inner, 0..6).prop_map(|fields| fields
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn whatever_is_sent_is_told_or_taken(spec in any_value(), other in any_value()) {
+            for (version, kinds) in KINDS {
+                let group = version.rsplit_once('/').map_or("", |(group, _)| group);
+                for kind in kinds.split(' ') {
+                    let strategy = strategy(group, kind);
+                    let mut object = other.clone();
+                    if let Some(fields) = object.as_object_mut() {
+                        fields.insert("apiVersion".to_owned(), json!(version));
+                        fields.insert("kind".to_owned(), json!(kind));
+                        fields.insert("metadata".to_owned(), json!({"name": "a", "uid": "u"}));
+                        fields.insert("spec".to_owned(), spec.clone());
+                    }
+                    let old = object.clone();
+                    strategy.default(&mut object);
+                    for part in ["", "status"] {
+                        let _ = strategy.update(&mut object.clone(), &old, &context(part));
+                    }
+                    let _ = strategy.create(&mut object, &context(""));
+                    let _ = crate::columns::row(group, kind, &object, context("").now);
+                    crate::convert(&mut object, "autoscaling/v2");
                 }
             }
         }

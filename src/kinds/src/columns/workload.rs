@@ -317,6 +317,15 @@ pub(super) static AUTOSCALERS: Table = Table {
         AGE,
     ],
     row: |object, now| {
+        // The older version has what is measured in annotations.
+        let mut newer;
+        let object = if object["apiVersion"] == "autoscaling/v1" {
+            newer = object.clone();
+            crate::convert(&mut newer, "autoscaling/v2");
+            &newer
+        } else {
+            object
+        };
         let least = object.pointer("/spec/minReplicas").and_then(Value::as_i64);
         let kind = cell::str(object, "/spec/scaleTargetRef/kind");
         let name = cell::str(object, "/spec/scaleTargetRef/name");
