@@ -1,5 +1,7 @@
 //! What the server counts, under upstream's names, for `/metrics`.
 
+mod store;
+
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use prometheus_client::{
@@ -7,6 +9,8 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+
+pub use self::store::Timed;
 
 /// The media type of [`Metrics::render`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,6 +29,8 @@ struct Inner {
     in_flight: Family<KindLabels, Gauge>,
     rejected: Family<KindLabels, Counter>,
     watch_events: Family<WatchLabels, Counter>,
+    store_seconds: Family<StoreLabels, Histogram>,
+    store_errors: Family<StoreLabels, Counter>,
     audit_events: Counter,
     audit_lost: Counter,
 }
@@ -64,6 +70,11 @@ struct KindLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabels {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WatchLabels {
     group: String,
     version: String,
@@ -74,6 +85,9 @@ struct WatchLabels {
 const SECONDS: [f64; 20] = [
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 30.0, 60.0,
 ];
+
+/// As upstream's buckets for calls of etcd, in seconds, with finer ones before: an embedded store is near.
+const STORE_SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 4.0];
 
 /// In bytes.
 const SIZES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
@@ -89,6 +103,8 @@ impl Metrics {
         let in_flight = Family::default();
         let rejected = Family::default();
         let watch_events = Family::default();
+        let store_seconds = Family::new_with_constructor((|| Histogram::new(STORE_SECONDS)) as fn() -> Histogram);
+        let store_errors = Family::default();
         let audit_events = Counter::default();
         let audit_lost = Counter::default();
         let build = Family::<Vec<(&'static str, String)>, Gauge>::default();
@@ -128,6 +144,16 @@ impl Metrics {
             "Events sent to watchers",
             watch_events.clone(),
         );
+        registry.register(
+            "etcd_request_duration_seconds",
+            "Calls of the store, whichever it is",
+            store_seconds.clone(),
+        );
+        registry.register(
+            "etcd_request_errors",
+            "Calls of the store that failed, conflicts included",
+            store_errors.clone(),
+        );
         registry.register("apiserver_audit_event", "Audit events written", audit_events.clone());
         registry.register(
             "apiserver_audit_error",
@@ -143,6 +169,8 @@ impl Metrics {
             in_flight,
             rejected,
             watch_events,
+            store_seconds,
+            store_errors,
             audit_events,
             audit_lost,
         }))
@@ -191,6 +219,15 @@ impl Metrics {
             version: version.to_owned(),
             resource: resource.to_owned(),
         })
+    }
+
+    /// Counts a call of the store.
+    fn store_call(&self, operation: &'static str, time: Duration, failed: bool) {
+        let labels = StoreLabels { operation };
+        self.0.store_seconds.get_or_create(&labels).observe(time.as_secs_f64());
+        if failed {
+            self.0.store_errors.get_or_create(&labels).inc();
+        }
     }
 
     /// How many audit events were written, and how many could not be.

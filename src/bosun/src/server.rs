@@ -24,7 +24,7 @@ use bosun_apiserver::{
     },
     discovery,
     http::{self, Gate, Health, Paths, Router},
-    metrics::Metrics,
+    metrics::{Metrics, Timed},
     registry::{self, ServiceConfig, builtin},
     server,
 };
@@ -95,7 +95,8 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
         reached(&settings, address),
         Timestamp::now(),
     )?);
-    let store = open_store(&settings).await?;
+    let metrics = Metrics::new(&discovery::git_version());
+    let store = Arc::new(Timed::new(open_store(&settings).await?, metrics.clone()));
     let config = registry::Config {
         transformers: [(builtin::prefix("", "secrets"), keeper.sealer.clone() as _)].into(),
         services: ServiceConfig {
@@ -110,7 +111,6 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
     registry.make_namespaces(Timestamp::now()).await?;
     registry.prepare_services(Timestamp::now()).await?;
 
-    let metrics = Metrics::new(&discovery::git_version());
     let audit = Audit::new(
         audit_policy(&settings)?,
         Log::open(&dir.join("audit/audit.log"), Rotation::default(), metrics.clone())

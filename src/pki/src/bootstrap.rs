@@ -4,10 +4,12 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
 use ring::{
     hmac,
     rand::{SecureRandom, SystemRandom},
 };
+use serde_json::{Value, json};
 
 const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -46,6 +48,31 @@ impl BootstrapToken {
         format!("{SECRET_PREFIX}{}", self.id)
     }
 
+    /// Its Secret in `kube-system`: good for authentication and for signing `cluster-info`, until `expires` (for ever, if
+    /// that is `None`), for whoever comes with it to be in these groups beside [`GROUP`].
+    pub fn to_secret(&self, description: &str, expires: Option<Timestamp>, groups: &[String]) -> Value {
+        let mut data = json!({
+            "token-id": self.id,
+            "token-secret": self.secret,
+            "usage-bootstrap-authentication": "true",
+            "usage-bootstrap-signing": "true",
+        });
+        if !description.is_empty() {
+            data["description"] = description.into();
+        }
+        if let Some(expires) = expires {
+            data["expiration"] = expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+        }
+        if !groups.is_empty() {
+            data["auth-extra-groups"] = groups.join(",").into();
+        }
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": SECRET_TYPE,
+            "metadata": {"namespace": "kube-system", "name": self.secret_name()},
+            "stringData": data,
+        })
+    }
+
     /// Whether `given` is the secret, in a time that doesn't tell how much of it is right.
     pub fn has_secret(&self, given: &[u8]) -> bool {
         equal(self.secret.as_bytes(), given)
@@ -66,7 +93,7 @@ impl BootstrapToken {
         let (Ok(head_json), Ok(tag)) = (URL_SAFE_NO_PAD.decode(head), URL_SAFE_NO_PAD.decode(tag)) else {
             return false;
         };
-        let Ok(head_json) = serde_json::from_slice::<serde_json::Value>(&head_json) else {
+        let Ok(head_json) = serde_json::from_slice::<Value>(&head_json) else {
             return false;
         };
         head_json["alg"] == "HS256"
@@ -161,6 +188,26 @@ mod tests {
         assert!(!token.verify_detached(&signature, b"other"));
         assert!(!token.verify_detached(&signature[1..], b"content"));
         assert!(!BootstrapToken::generate().verify_detached(&signature, b"content"));
+    }
+
+    #[test]
+    fn a_tokens_secret_says_all_of_it() {
+        let token: BootstrapToken = "abcdef.0123456789abcdef".parse().unwrap();
+        let expires = "2026-06-01T12:00:00.5Z".parse().unwrap();
+        let secret = token.to_secret("join", Some(expires), &["system:bootstrappers:a".to_owned()]);
+        assert_eq!(secret["metadata"]["name"], "bootstrap-token-abcdef");
+        assert_eq!(
+            secret["stringData"],
+            json!({
+                "token-id": "abcdef", "token-secret": "0123456789abcdef", "description": "join",
+                "usage-bootstrap-authentication": "true", "usage-bootstrap-signing": "true",
+                "expiration": "2026-06-01T12:00:00Z", "auth-extra-groups": "system:bootstrappers:a",
+            })
+        );
+        assert_eq!(
+            token.to_secret("", None, &[])["stringData"].as_object().unwrap().len(),
+            4
+        );
     }
 
     #[test]

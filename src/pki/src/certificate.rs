@@ -143,3 +143,38 @@ pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
     }
     <[u8; 16]>::try_from(bytes).ok().map(|v6| Ipv6Addr::from(v6).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Authority, Template};
+
+    #[test]
+    fn a_certificate_is_read_from_pem_and_shows_itself_without_its_bytes() {
+        let authority = Authority::generate("bosun-ca", Timestamp::UNIX_EPOCH);
+        let certificate = Certificate::from_pem(authority.certificate.pem().as_bytes()).unwrap();
+        assert_eq!(certificate, authority.certificate);
+        assert!(format!("{certificate:?}").contains("bosun-ca"));
+        assert!(Certificate::from_pem(b"nothing").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(Certificate::from_der(bytes.into()).is_err());
+        }
+
+        #[test]
+        fn a_changed_certificate_is_not_believed(at in any::<proptest::sample::Index>(), bit in 0u8..8) {
+            let authority = Authority::generate("bosun-ca", Timestamp::UNIX_EPOCH);
+            let (certificate, _) = authority.issue(&Template::client("jane", &["devs".into()]), Timestamp::UNIX_EPOCH);
+            let mut der = certificate.der().to_vec();
+            let at = at.index(der.len());
+            der[at] ^= 1 << bit;
+            let chain = [CertificateDer::from(der)];
+            prop_assert!(crate::tls::verify_client(&authority.certificate, &chain, Timestamp::UNIX_EPOCH).is_err());
+        }
+    }
+}

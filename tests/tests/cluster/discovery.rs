@@ -62,7 +62,13 @@ async fn health_is_told_to_anyone_and_the_rest_to_those_who_may() -> anyhow::Res
     let verbose = client.get("/readyz?verbose", &[]).await?;
     ensure!(verbose.text().contains("[+]store ok"), "{}", verbose.text());
     let metrics = client.get("/metrics", &[]).await?.text();
-    ensure!(metrics.contains("apiserver_request_total{"), "{metrics}");
+    for name in [
+        "apiserver_request_total{",
+        "etcd_request_duration_seconds_bucket{",
+        "apiserver_current_inflight_requests{",
+    ] {
+        ensure!(metrics.contains(name), "{name}: {metrics}");
+    }
     let keys = client.get("/openid/v1/jwks", &[]).await?.json()?;
     ensure!(keys["keys"][0]["kty"] == "EC", "{keys}");
     Ok(())

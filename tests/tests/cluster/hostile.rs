@@ -20,14 +20,12 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 async fn a_body_that_is_no_object_is_refused_in_words() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let client = server.client()?;
-    let bomb = {
-        let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
-        for level in 1..10 {
-            let before = level - 1;
-            text += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 10].join(","));
-        }
-        text
-    };
+    let ten = |of: &str| [of; 10].join(",");
+    let levels = (1..10).map(|level| format!("a{level}: &a{level} [{}]\n", ten(&format!("*a{}", level - 1))));
+    let bomb = [format!("a0: &a0 [{}]\n", ten("x"))]
+        .into_iter()
+        .chain(levels)
+        .collect::<String>();
     let deep = format!("{}1{}", "{\"a\":".repeat(20_000), "}".repeat(20_000));
     let wide = format!(
         "{{\"metadata\":{{\"name\":\"a\"}},\"data\":[{}1]}}",
