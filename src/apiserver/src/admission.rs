@@ -15,6 +15,7 @@ mod runtime_class;
 mod service_account;
 mod storage;
 mod taint_nodes;
+mod topology_labels;
 
 use async_trait::async_trait;
 use bosun_store::Txn;

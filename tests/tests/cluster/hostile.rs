@@ -20,7 +20,7 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 async fn a_body_that_is_no_object_is_refused_in_words() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let client = server.client()?;
-    let ten = |of: &str| vec![of; 10].join(",");
+    let ten = |of: &str| [of; 10].join(",");
     let levels = (1..10).map(|level| format!("a{level}: &a{level} [{}]\n", ten(&format!("*a{}", level - 1))));
     let bomb = [format!("a0: &a0 [{}]\n", ten("x"))]
         .into_iter()

@@ -5,7 +5,7 @@
 //!
 //! - [`limit_ranger`], [`service_account`], [`node_restriction`], [`taint_nodes`], [`pod_security`], [`priority`],
 //!   [`default_tolerations`], [`storage`] (default class, protection, resize), [`runtime_class`], [`certificates`],
-//!   [`default_ingress_class`], [`resource_quota`];
+//!   [`default_ingress_class`], [`topology_labels`], [`resource_quota`];
 //! - roles and bindings, which are checked for escalation ([`crate::auth::authorize::escalate`]).
 
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::{
     Admission, Attributes, Operation, Warning, certificates, default_ingress_class, default_tolerations, limit_ranger,
     node_restriction, pod_security, priority, resource_quota, runtime_class, service_account, storage, taint_nodes,
+    topology_labels,
 };
 use crate::{
     Status,
@@ -176,6 +177,11 @@ impl Admission for BuiltIn {
                 priority::keep(&mut attributes.object, old);
             }
             default_tolerations::add(&mut attributes.object);
+        } else if (subject.group, subject.plural, subject.subresource) == ("", "pods", "binding") {
+            let node = text(&attributes.object, "/spec/nodeName").to_owned();
+            if let Some(node) = self.objects.get("", "nodes", "", &node).await? {
+                topology_labels::copy(&mut attributes.object, &node);
+            }
         } else if subject.creates("", "nodes") {
             taint_nodes::taint(&mut attributes.object);
         } else if subject.creates("", "persistentvolumeclaims") {

@@ -309,8 +309,17 @@ impl Handler<'_, '_> {
     }
 
     fn parsed(&mut self, format: Format, bytes: &Bytes) -> Result<Decoded, Status> {
-        let version = self.row.api_version();
-        let decoded = decode_as(format, bytes, (&version, &self.row.kind))?;
+        // Protobuf may leave it to the path to say what it is.
+        let (group, version, kind) = match subresource(self.row, &self.exchange.request.subresource)? {
+            Some(sub) => (&sub.kind.0, &sub.kind.1, &sub.kind.2),
+            None => (&self.row.group, &self.row.version, &self.row.kind),
+        };
+        let api_version = if group.is_empty() {
+            version.to_string()
+        } else {
+            format!("{group}/{version}")
+        };
+        let decoded = decode_as(format, bytes, (&api_version, kind))?;
         if let Some(record) = &mut self.observation.record
             && record.wants_request()
         {

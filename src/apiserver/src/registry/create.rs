@@ -118,6 +118,8 @@ impl Registry {
                     warnings,
                 });
             }
+            // What it is decided on anew is no older than what stood in the way.
+            place.cache.catch_up().await.map_err(super::read::unreadable)?;
             look.again();
             if look.is_over() {
                 let why = "what it depends on keeps changing; please try again";

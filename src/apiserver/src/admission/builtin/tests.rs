@@ -371,3 +371,27 @@ async fn approving_needs_the_right_for_the_signer() {
         "certificatesigningrequests.certificates.k8s.io \"c\" is forbidden: user not permitted to approve requests with signerName \"kubernetes.io/kube-apiserver-client\""
     );
 }
+
+#[tokio::test]
+async fn a_bound_pod_learns_where_it_is() {
+    let node = named(
+        "",
+        "n",
+        json!({"metadata": {"labels": {"topology.kubernetes.io/zone": "z"}}}),
+    );
+    let mut bound = pod();
+    bound["spec"]["nodeName"] = "n".into();
+    let user = User {
+        name: "jane".into(),
+        ..User::default()
+    };
+    let asked = request(&user, "", "pods", "binding", "a");
+    let outcome = world(&[("", "nodes", node)])
+        .ask(&asked, Operation::Update, bound, Some(&pod()))
+        .await
+        .unwrap();
+    assert_eq!(
+        outcome.object["metadata"]["labels"],
+        json!({"topology.kubernetes.io/zone": "z"})
+    );
+}
