@@ -3,12 +3,13 @@
 //! JSON as it is stored is passed on byte for byte; only what a client asks for beside it (tables, metadata, protobuf,
 //! YAML, indented JSON) is made for it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use bosun_schema::protobuf;
+use bosun_schema::{TypeId, protobuf};
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -141,7 +142,7 @@ impl Encoder {
             Format::Yaml => serde_saphyr::to_string(&parsed(&json)?)
                 .map(Bytes::from)
                 .map_err(internal),
-            Format::Protobuf => protobuf::encode(&parsed(&json)?).map(Bytes::from).map_err(internal),
+            Format::Protobuf => message(&json).map(Bytes::from),
         }
     }
 
@@ -186,26 +187,22 @@ impl Encoder {
         metadata: &Value,
         items: impl Iterator<Item = Bytes>,
     ) -> Result<Body, Status> {
-        let (kind, api_version, item) = match self.answer.representation {
-            Representation::Metadata(version) => (
-                "PartialObjectMetadataList",
-                version.api_version(),
-                Some((version, "PartialObjectMetadata")),
-            ),
+        let (kind, api_version, partial) = match self.answer.representation {
+            Representation::Metadata(version) => ("PartialObjectMetadataList", version.api_version(), Some(version)),
             _ => (head.kind, head.api_version, None),
         };
+        // All items are of the first one's type.
+        let mut ty = None;
         let messages = items.map(|json| {
-            let json = match item {
-                Some((version, _)) => metadata::of(&json, version),
+            let json = match partial {
+                Some(version) => metadata::of(&json, version),
                 None => json,
             };
-            let value = parsed(&json)?;
-            let word = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
-            let (api_version, kind) = (word("apiVersion"), word("kind"));
-            let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-            let ty = bosun_schema::type_of_kind(group, version, kind);
-            let ty = ty.ok_or_else(|| internal(format!("{api_version} {kind} has no field numbers")))?;
-            protobuf::encode_message(ty, &value).map(Bytes::from).map_err(internal)
+            let ty = match ty {
+                Some(ty) => ty,
+                None => *ty.insert(TypeMeta::of(&json)?.ty()?),
+            };
+            protobuf::encode_json(ty, &json).map(Bytes::from).map_err(internal)
         });
         let messages = messages.collect::<Result<Vec<_>, Status>>()?;
         let head =
@@ -248,12 +245,37 @@ impl Encoder {
                 let text = serde_saphyr::to_string(&event).map_err(internal)?;
                 Ok(format!("---\n{text}").into())
             }
-            Format::Protobuf => {
-                let body = protobuf::encode(&parsed(&shown)?).map_err(internal)?;
-                Ok(protobuf::watch_frame(kind, &body).into())
-            }
+            Format::Protobuf => Ok(protobuf::watch_frame(kind, &message(&shown)?).into()),
         }
     }
+}
+
+/// What an object says it is.
+#[derive(Deserialize)]
+struct TypeMeta<'a> {
+    #[serde(rename = "apiVersion", borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+}
+
+impl<'a> TypeMeta<'a> {
+    fn of(json: &'a [u8]) -> Result<Self, Status> {
+        serde_json::from_slice(json).map_err(internal)
+    }
+
+    fn ty(&self) -> Result<TypeId, Status> {
+        let (group, version) = self.api_version.rsplit_once('/').unwrap_or(("", &self.api_version));
+        let ty = bosun_schema::type_of_kind(group, version, &self.kind);
+        ty.ok_or_else(|| internal(format!("{} {} has no field numbers", self.api_version, self.kind)))
+    }
+}
+
+/// An object as protobuf, in its envelope.
+fn message(json: &[u8]) -> Result<Vec<u8>, Status> {
+    let meta = TypeMeta::of(json)?;
+    let message = protobuf::encode_json(meta.ty()?, json).map_err(internal)?;
+    Ok(protobuf::seal(&meta.api_version, &meta.kind, &message))
 }
 
 fn list_head(kind: &str, api_version: &str, metadata: &Value) -> Vec<u8> {
