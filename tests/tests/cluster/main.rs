@@ -4,6 +4,7 @@
 //! Every test has a server of its own ([`bosun_testkit::Server`]): a folder, a free port of the loopback interface. No
 //! test needs root.
 
+mod auth;
 mod discovery;
 mod hostile;
 mod kubectl;
