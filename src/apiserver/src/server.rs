@@ -289,8 +289,8 @@ fn builder(limits: &Limits, http2: bool) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// What is collected before it is written, in bytes.
-const MAX_WRITE: usize = 512 << 10;
+/// What is collected before it is written, in bytes for each of HTTP/2's streams: what a slow reader may hold.
+const MAX_WRITE: usize = 128 << 10;
 
 /// An answer's body, which keeps its request under way.
 struct Held {

@@ -151,9 +151,9 @@ The certificate holds for a year. What the user may do is said by role bindings 
 can't be taken back, so bind roles to what can be unbound.
 
 Examples:
-  bosun kubeconfig --user jane --group dev > jane.kubeconfig
-  kubectl create rolebinding dev --clusterrole edit --group dev -n shop
-      so that jane, with that file, can edit what is in the namespace shop";
+  bosun kubeconfig --user jane --group dev
+      to be kept in a file; what the group may do, kubectl create rolebinding says:
+      --clusterrole edit --group dev -n shop lets it change what is in the namespace shop";
 
 /// Print a kubeconfig for a user, with a certificate made for it
 #[derive(Args, Debug)]

@@ -31,6 +31,7 @@ use bosun_apiserver::{
 use bosun_pki::{Keeper, kubeconfig::Kubeconfig, names::Reached, tls::AnyClient};
 use bosun_store::{Embedded, Etcd, Store, embedded, etcd};
 use jiff::Timestamp;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -53,6 +54,10 @@ const STACK: usize = 16 << 20;
 pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     let settings = args.settings()?;
     logs::start();
+    let limits = server::Limits {
+        connections: connections(),
+        ..server::Limits::default()
+    };
     let runtime = runtime::Builder::new_multi_thread()
         .thread_stack_size(STACK)
         .enable_all()
@@ -61,7 +66,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
         let mut end = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let ended = CancellationToken::new();
-        let serving = serve(settings, ended.clone());
+        let serving = serve(settings, limits, ended.clone());
         tokio::pin!(serving);
         tokio::select! {
             outcome = &mut serving => return outcome,
@@ -76,7 +81,7 @@ pub(crate) fn run(args: &ServerArgs) -> anyhow::Result<()> {
     outcome
 }
 
-async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()> {
+async fn serve(settings: Settings, limits: server::Limits, end: CancellationToken) -> anyhow::Result<()> {
     let started = Instant::now();
     // Before anything is made: a port that is taken is the commonest mistake.
     let listener = listen(&settings)?;
@@ -158,11 +163,27 @@ async fn serve(settings: Settings, end: CancellationToken) -> anyhow::Result<()>
 
     write_kubeconfig(&settings.kubeconfig, &keeper, local)?;
     memory::give_back();
-    let serving = server::serve(listener, Arc::new(tls), router, server::Limits::default(), end);
+    let serving = server::serve(listener, Arc::new(tls), router, limits, end);
     ready_line(&settings, local, started);
     serving.await;
     audit.flush();
     Ok(())
+}
+
+/// As many connections as the system allows open files, without those that the server needs itself. The customary soft
+/// limit of 1,024 is for programs of another age: it is raised as far as it may be.
+fn connections() -> usize {
+    const OWN: u64 = 200;
+    let most = server::Limits::default().connections as u64;
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return 800;
+    };
+    let wanted = hard.min(most + OWN);
+    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
+        warn!(%error, "the limit of open files can't be raised");
+    }
+    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    files.saturating_sub(OWN).clamp(16, most) as usize
 }
 
 /// Says so to whoever started it: a person, a test, systemd.

@@ -1,7 +1,7 @@
 //! The real `kubectl`, as a new user tries it.
 
 use anyhow::ensure;
-use bosun_testkit::Server;
+use bosun_testkit::{PATIENCE, Server, eventually};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -117,7 +117,7 @@ async fn what_is_watched_is_seen_as_it_changes() -> anyhow::Result<()> {
     let output = watching.stdout.take().expect("it is piped");
     let mut lines = BufReader::new(output).lines();
     let mut next = async || {
-        tokio::time::timeout(bosun_testkit::PATIENCE, lines.next_line())
+        tokio::time::timeout(PATIENCE, lines.next_line())
             .await?
             .map_err(anyhow::Error::from)
     };
@@ -148,4 +148,79 @@ async fn the_server_tells_what_it_serves_and_who_asks() -> anyhow::Result<()> {
     let may = server.try_kubectl(words("auth can-i create pods --as=nobody")).await?;
     ensure!(String::from_utf8_lossy(&may.stdout) == "no\n");
     Ok(())
+}
+
+#[tokio::test]
+async fn what_a_user_tries_on_the_first_day_works() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    for (command, said) in [
+        ("create namespace shop", "namespace/shop created"),
+        ("create serviceaccount default", "serviceaccount/default created"),
+        ("run web --image=nginx", "pod/web created"),
+        (
+            "create deployment d --image=nginx --replicas=2",
+            "deployment.apps/d created",
+        ),
+        ("scale deployment d --replicas=5", "deployment.apps/d scaled"),
+        ("get deployment d -o jsonpath={.spec.replicas}", "5"),
+        (
+            "set image deployment/d nginx=nginx:2",
+            "deployment.apps/d image updated",
+        ),
+        ("expose deployment d --port=80", "service/d exposed"),
+        ("create secret generic s --from-literal=a=b", "secret/s created"),
+        ("create job j --image=busybox", "job.batch/j created"),
+        (
+            "create role r --verb=get --resource=pods",
+            "role.rbac.authorization.k8s.io/r created",
+        ),
+        (
+            "create rolebinding b --role=r --user=jane",
+            "rolebinding.rbac.authorization.k8s.io/b created",
+        ),
+        ("auth can-i get pods --as=jane", "yes"),
+        (
+            "create ingress i --rule=a/b=c:80",
+            "ingress.networking.k8s.io/i created",
+        ),
+        (
+            "create pdb p --selector=a=b --min-available=1",
+            "poddisruptionbudget.policy/p created",
+        ),
+        (
+            "create priorityclass pc --value=5",
+            "priorityclass.scheduling.k8s.io/pc created",
+        ),
+        ("create token default", "ey"),
+        (
+            "get pod web -o wide",
+            "NAME   READY   STATUS    RESTARTS   AGE   IP       NODE     NOMINATED NODE   READINESS GATES",
+        ),
+        ("describe deployment d", "Name:                   d"),
+        ("delete pod web --grace-period=0 --force", "pod \"web\" force deleted"),
+        ("delete service d", "service \"d\" deleted"),
+        ("cluster-info", "Kubernetes control plane"),
+    ] {
+        let output = if command.starts_with("auth can-i") {
+            // A binding counts a moment after it is made.
+            eventually(PATIENCE, command, async || server.kubectl(words(command)).await).await
+        } else {
+            server.kubectl(words(command)).await?
+        };
+        ensure!(plain(&output).starts_with(said), "kubectl {command}: {output}");
+    }
+    Ok(())
+}
+
+/// Without colours.
+fn plain(text: &str) -> String {
+    let parts = text.split('\u{1b}').enumerate();
+    let shown = parts.map(|(at, part)| {
+        if at == 0 {
+            part
+        } else {
+            part.split_once('m').map_or("", |(_, text)| text)
+        }
+    });
+    shown.collect()
 }
