@@ -20,7 +20,7 @@ use kube::{
 use serde_json::json;
 use tokio::{process::Command, time::timeout};
 
-/// The release of PyPI's `kubernetes` of this API level.
+/// The release of Python's `kubernetes` of this API level.
 const PYTHON_CLIENT: &str = "kubernetes==36.0.3";
 /// Fetching it, once.
 const FETCH: Duration = Duration::from_mins(4);

@@ -84,7 +84,7 @@ async fn every_generator_makes_its_object() -> anyhow::Result<()> {
             ("create serviceaccount robot", "serviceaccount/robot created"),
             ("create deployment web --image=web:1 --replicas=2 --port=80", "deployment.apps/web created"),
             ("create job once --image=job:1", "job.batch/once created"),
-            ("create cronjob often --image=job:1 --schedule='*/5 * * * *'", "cronjob.batch/often created"),
+            ("create cronjob often --image=job:1 '--schedule=*/5 * * * *'", "cronjob.batch/often created"),
             ("create job now --from=cronjob/often", "job.batch/now created"),
             ("create service clusterip inner --tcp=80:8080", "service/inner created"),
             ("create service nodeport outer --tcp=80:8080", "service/outer created"),
@@ -390,23 +390,20 @@ async fn waiting_ends_when_the_object_is_as_wanted() -> anyhow::Result<()> {
 async fn a_signed_request_and_a_token_let_their_holders_in() -> anyhow::Result<()> {
     let server = server().await?;
     let token = server.kubectl(split("create token default --duration=1h")).await?;
-    let flag = format!("--token={}", token.trim());
-    let mut whoami = server.kubectl_command()?;
-    let kubeconfig = server.file(
-        "token.kubeconfig",
-        &token_kubeconfig(&std::fs::read_to_string(server.kubeconfig())?, token.trim())?,
-    )?;
-    let output = whoami
-        .args(["auth", "whoami", "-o", "json"])
-        .env("KUBECONFIG", &kubeconfig)
-        .output()
-        .await?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        said.contains("system:serviceaccount:default:default"),
-        "{flag}: {said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let kubeconfig = server.file("kubeconfig-of-holder", &std::fs::read_to_string(server.kubeconfig())?)?;
+    let credentials = format!("--token={}", token.trim());
+    let mut said = String::new();
+    for command in [
+        &["config", "set-credentials", "holder", &credentials][..],
+        &["config", "set-context", "--current", "--user=holder"],
+        &["auth", "whoami", "-o", "json"],
+    ] {
+        let mut kubectl = server.kubectl_command()?;
+        let output = kubectl.args(command).env("KUBECONFIG", &kubeconfig).output().await?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        said = String::from_utf8_lossy(&output.stdout).into_owned();
+    }
+    ensure!(said.contains("system:serviceaccount:default:default"), "{said}");
 
     let request = request("ann")?;
     let file = server.file(
@@ -431,16 +428,6 @@ async fn a_signed_request_and_a_token_let_their_holders_in() -> anyhow::Result<(
         ],
     )
     .await
-}
-
-/// The same server, known by the same authority, with a token instead of a certificate.
-fn token_kubeconfig(admin: &str, token: &str) -> anyhow::Result<String> {
-    let (before, user) = admin.split_once("users:").context("a kubeconfig with users")?;
-    let name = user
-        .lines()
-        .find_map(|line| line.trim().trim_start_matches("- ").strip_prefix("name: "));
-    let name = name.context("a user with a name")?;
-    Ok(format!("{before}users:\n- name: {name}\n  user:\n    token: {token}\n"))
 }
 
 /// A signing request for a user, made by `openssl`.

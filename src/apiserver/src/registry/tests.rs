@@ -253,6 +253,7 @@ async fn a_kind_that_comes_at_run_time_is_served_and_goes() {
             prefix: builtin::prefix(group, plural),
             storage: true,
             stored_api_version: format!("{group}/v1").into(),
+            custom: None,
         })
     };
     world.registry.add([custom("things", "example.com")]).await.unwrap();

@@ -132,7 +132,6 @@ fn check_order(operations: &[Operation], keys: &BTreeMap<&str, Vec<&Seen>>) -> a
                 let at = events.iter().position(|event| event.revision == *from)?;
                 events.get(at + 1).map(|event| event.revision)
             }
-            (Action::Read, Outcome::Absent) => None,
             (_, Outcome::Done(revision, _)) => Some(*revision),
             _ => None,
         }
@@ -149,7 +148,7 @@ fn check_order(operations: &[Operation], keys: &BTreeMap<&str, Vec<&Seen>>) -> a
             let both_write = later.action != Action::Read && earlier.action != Action::Read;
             let one_object = later.key == earlier.key;
             ensure!(
-                !(both_write && before >= then) && !(one_object && before > then),
+                !(both_write && before >= then || one_object && before > then),
                 "{later:?} came after {earlier:?} had ended, and is older"
             );
         }
