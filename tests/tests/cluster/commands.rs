@@ -101,7 +101,7 @@ async fn every_generator_makes_its_object() -> anyhow::Result<()> {
                 "create clusterrolebinding watches --clusterrole=watcher --group=team",
                 "clusterrolebinding.rbac.authorization.k8s.io/watches created",
             ),
-            ("create quota limited --hard=pods=10,cpu=4", "resourcequota/limited created"),
+            ("create quota limited --hard=pods=10,services=20", "resourcequota/limited created"),
             (
                 "create poddisruptionbudget calm --selector=app=web --min-available=1",
                 "poddisruptionbudget.policy/calm created",
