@@ -155,3 +155,51 @@ async fn a_start_that_can_not_be_says_why_and_what_to_do() -> anyhow::Result<()>
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_bootstrap_token_is_made_listed_and_deleted() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let kubeconfig = server.kubeconfig();
+    let bosun = async |arguments: &[&str]| {
+        let mut all = vec!["token"];
+        all.extend_from_slice(arguments);
+        let kubeconfig = kubeconfig.to_string_lossy();
+        all.extend(["--kubeconfig", &kubeconfig]);
+        run(&built("bosun")?, all).await
+    };
+    let token = bosun(&["create"]).await?;
+    let (id, _) = token.trim().split_once('.').expect("an id and a secret");
+    ensure!(bosun(&["list"]).await?.contains(id), "{token} is not listed");
+    let secret = server
+        .kubectl([
+            "get",
+            "secret",
+            "-n",
+            "kube-system",
+            &format!("bootstrap-token-{id}"),
+            "-o",
+            "name",
+        ])
+        .await?;
+    ensure!(secret.contains(id), "{secret}");
+    bosun(&["delete", id]).await?;
+    ensure!(!bosun(&["list"]).await?.contains(id), "{token} is still listed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_at_the_door_is_written_down_too() -> anyhow::Result<()> {
+    let mut server = Server::start().await?;
+    let path = "/api/v1/namespaces/default/configmaps";
+    let bearer = [("authorization", "Bearer of.no.one")];
+    ensure!(server.stranger()?.get(path, &bearer).await?.status == 401);
+    server.stop().await?;
+    let log = std::fs::read_to_string(server.data_dir().join("server/audit/audit.log"))?;
+    let events: Vec<Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let refused = events.iter().find(|event| event["requestURI"] == path);
+    ensure!(
+        refused.is_some_and(|event| event["responseStatus"]["code"] == 401),
+        "{refused:?}"
+    );
+    Ok(())
+}
