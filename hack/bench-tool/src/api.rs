@@ -98,10 +98,15 @@ pub(crate) struct Client {
 impl Client {
     /// Sends a request; its answer, with the body still to come.
     pub(crate) async fn send(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Response<Incoming>> {
+        let form = if method == Method::PATCH {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
-            .header("content-type", "application/json")
+            .header("content-type", form)
             .body(Full::new(body))?;
         self.requests.ready().await?;
         let answer = timeout(DEADLINE, self.requests.send_request(request)).await?;

@@ -88,7 +88,7 @@ impl Server {
 
     /// The size of its store's files, in bytes.
     pub(super) fn stored(&self) -> anyhow::Result<u64> {
-        size(&self.dir.path().join("data"))
+        size(&self.dir.path().join("data/server/store"))
     }
 }
 
