@@ -194,7 +194,7 @@ impl Server {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// Memory that is its own and shared with nobody, in bytes (`RssAnon`).
+    /// What it holds in memory, files it has mapped included, in bytes (`VmRSS`).
     pub fn resident(&self) -> anyhow::Result<u64> {
         let pid = self.pid().context("the server does not run")?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;

@@ -336,7 +336,8 @@ async fn two_servers_on_one_store_agree() {
 
 #[tokio::test]
 async fn a_secret_is_stored_sealed() {
-    let cipher = crate::transform::AesGcm::new([("a".to_owned(), &[7; 32][..])]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let cipher = bosun_pki::Sealer::open_or_create(&dir.path().join("keys.json")).unwrap();
     let mut config = Config::default();
     config
         .transformers
