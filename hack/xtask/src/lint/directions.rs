@@ -64,11 +64,17 @@ const ROOMS: &[Room] = &[
         uses: Only(&[]),
     },
     Room {
+        name: "bosun-client",
+        uses: Only(&[]),
+    },
+    Room {
         name: "bosun-node",
         uses: Only(&[
+            "bosun-client",
             "bosun-cri",
             "bosun-proto",
             "bosun-net",
+            "bosun-pki",
             "bosun-proxy",
             "bosun-dns",
             "bosun-streaming",
@@ -102,15 +108,15 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "bosun-scheduler",
-        uses: Only(&[]),
+        uses: Only(&["bosun-client"]),
     },
     Room {
         name: "bosun-controllers",
-        uses: Only(&["bosun-pki"]),
+        uses: Only(&["bosun-client", "bosun-pki"]),
     },
     Room {
         name: "bosun-dev",
-        uses: Only(&["bosun-net", "bosun-cri"]),
+        uses: Only(&["bosun-client", "bosun-net", "bosun-cri"]),
     },
     Room {
         name: "bosun",

@@ -1,0 +1,1 @@
+//! How rooms that speak only the Kubernetes API hear of objects and change them.

@@ -1,0 +1,1 @@
+//! The controllers of a cluster: one module a controller, over one runtime.
