@@ -30,8 +30,10 @@ pub(crate) enum Answer {
 /// A request that was made.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) accept: String,
+    pub(crate) body: Value,
 }
 
 #[derive(Clone)]
@@ -73,11 +75,14 @@ impl Scripted {
     }
 
     async fn answer(self, request: Request<Body>) -> io::Result<Response<UnsyncBoxBody<Bytes, io::Error>>> {
-        let (parts, _) = request.into_parts();
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         // A request without an answer in the script is as one to a server that doesn't answer.
         let answer = self.answers.lock().pop_front().unwrap_or(Answer::Silence);
         self.asked.send_modify(|asked| {
             asked.push(Asked {
+                method: parts.method.to_string(),
+                body: serde_json::from_slice(&body).unwrap_or_default(),
                 target: parts.uri.to_string(),
                 accept: parts
                     .headers
