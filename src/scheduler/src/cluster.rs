@@ -147,6 +147,7 @@ impl Cluster {
         &self.nodes[id.index()]
     }
 
+    #[cfg(test)]
     pub(crate) fn slots(&self) -> &[NodeState] {
         &self.nodes
     }
@@ -557,5 +558,35 @@ impl Cluster {
     /// Lets go of what has not been needed for long; between decisions.
     pub fn tidy(&mut self) {
         self.index.tidy();
+    }
+
+    /// All that is summed up and counted, as text by what it is about.
+    #[cfg(test)]
+    pub(crate) fn told(&self) -> BTreeMap<String, String> {
+        let mut told = BTreeMap::new();
+        for state in self.nodes.iter().filter(|state| !state.is_unused()) {
+            let mut ports: Vec<String> = state.ports.iter().map(|port| format!("{port:?}")).collect();
+            ports.sort();
+            let mut pods: Vec<String> = state.pods().map(|pod| pod.uid.to_string()).collect();
+            pods.sort();
+            let sums = format!("{:?} {:?} {ports:?} {pods:?}", state.used, state.usual);
+            told.insert(state.name.to_string(), sums);
+        }
+        let counts = self.index.counts(&self.nodes).into_iter();
+        told.extend(
+            counts
+                .filter(|(_, count)| *count != (0, 0, 0))
+                .map(|(what, count)| (what, format!("{count:?}"))),
+        );
+        told
+    }
+
+    /// The same, with everything counted that `other` counts.
+    #[cfg(test)]
+    pub(crate) fn told_as(&mut self, other: &Self) -> BTreeMap<String, String> {
+        for key in other.index.counter_keys() {
+            self.index.counter_of(key, &self.nodes);
+        }
+        self.told()
     }
 }

@@ -85,8 +85,11 @@ impl Config {
         if document.kind != "KubeSchedulerConfiguration" {
             return Err(ConfigError::at("kind", "must be KubeSchedulerConfiguration"));
         }
-        let mut warnings: Vec<String> =
-            document.unimplemented().into_iter().map(|path| format!("{path} is not implemented")).collect();
+        let mut warnings: Vec<String> = document
+            .unimplemented()
+            .into_iter()
+            .map(|path| format!("{path} is not implemented"))
+            .collect();
         let percentage = percentage(document.percentage_of_nodes_to_score, "percentageOfNodesToScore")?.unwrap_or(0);
         let mut profiles = Vec::new();
         for (index, written) in document.profiles.iter().enumerate() {
@@ -94,7 +97,10 @@ impl Config {
             profiles.push(profile(written, percentage, &path, &mut warnings)?);
         }
         if document.profiles.is_empty() {
-            profiles.push(Profile { percentage, ..Profile::default() });
+            profiles.push(Profile {
+                percentage,
+                ..Profile::default()
+            });
         }
         let mut names = BTreeSet::new();
         for (index, profile) in profiles.iter().enumerate() {
@@ -161,10 +167,17 @@ fn backoff(document: &Document) -> Result<Backoff, ConfigError> {
         Some(Ok(seconds)) if seconds > 0 => Ok(Duration::from_secs(seconds)),
         Some(_) => Err(ConfigError::at(path, "must be greater than 0")),
     };
-    let first = seconds(document.pod_initial_backoff_seconds, usual.first, "podInitialBackoffSeconds")?;
+    let first = seconds(
+        document.pod_initial_backoff_seconds,
+        usual.first,
+        "podInitialBackoffSeconds",
+    )?;
     let most = seconds(document.pod_max_backoff_seconds, usual.most, "podMaxBackoffSeconds")?;
     if most < first {
-        return Err(ConfigError::at("podMaxBackoffSeconds", "must not be less than podInitialBackoffSeconds"));
+        return Err(ConfigError::at(
+            "podMaxBackoffSeconds",
+            "must not be less than podInitialBackoffSeconds",
+        ));
     }
     Ok(Backoff { first, most })
 }
@@ -177,8 +190,12 @@ fn election(document: &Document, identity: &str) -> Result<Option<Candidacy>, Co
     let usual = Terms::default();
     let duration = |text: &Option<String>, usual: Duration, field: &str| match text {
         None => Ok(usual),
-        Some(text) => wire::duration(text)
-            .ok_or_else(|| ConfigError::at(format!("leaderElection.{field}"), format!("{text:?} is no duration, such as 15s"))),
+        Some(text) => wire::duration(text).ok_or_else(|| {
+            ConfigError::at(
+                format!("leaderElection.{field}"),
+                format!("{text:?} is no duration, such as 15s"),
+            )
+        }),
     };
     let terms = Terms {
         duration: duration(&written.lease_duration, usual.duration, "leaseDuration")?,
@@ -193,14 +210,25 @@ fn election(document: &Document, identity: &str) -> Result<Option<Candidacy>, Co
         return Err(ConfigError::at("leaderElection.resourceLock", "must be leases"));
     }
     Ok(Some(Candidacy {
-        namespace: written.resource_namespace.clone().unwrap_or_else(|| "kube-system".to_owned()),
-        name: written.resource_name.clone().unwrap_or_else(|| "kube-scheduler".to_owned()),
+        namespace: written
+            .resource_namespace
+            .clone()
+            .unwrap_or_else(|| "kube-system".to_owned()),
+        name: written
+            .resource_name
+            .clone()
+            .unwrap_or_else(|| "kube-scheduler".to_owned()),
         identity: identity.to_owned(),
         terms,
     }))
 }
 
-fn profile(written: &wire::Profile, usual: u32, path: &str, warnings: &mut Vec<String>) -> Result<Profile, ConfigError> {
+fn profile(
+    written: &wire::Profile,
+    usual: u32,
+    path: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Profile, ConfigError> {
     let mut profile = Profile {
         percentage: percentage(
             written.percentage_of_nodes_to_score,
@@ -235,7 +263,9 @@ fn apply(
     let scores = matches!(point, "multiPoint" | "score");
     let preempts = matches!(point, "multiPoint" | "postFilter");
     if !(filters || scores || preempts) && !(set.enabled.is_empty() && set.disabled.is_empty()) {
-        warnings.push(format!("{path} is not implemented: plugins are chosen at multiPoint, filter, score and postFilter"));
+        warnings.push(format!(
+            "{path} is not implemented: plugins are chosen at multiPoint, filter, score and postFilter"
+        ));
         return Ok(());
     }
     for (index, one) in set.disabled.iter().enumerate() {
@@ -243,7 +273,9 @@ fn apply(
             ("*", _) => Plugin::ALL.to_vec(),
             (_, Some(plugin)) => vec![plugin],
             (name, None) => {
-                warnings.push(format!("{path}.disabled[{index}]: {name} is not implemented, so it needs no disabling"));
+                warnings.push(format!(
+                    "{path}.disabled[{index}]: {name} is not implemented, so it needs no disabling"
+                ));
                 continue;
             }
         };
@@ -258,7 +290,10 @@ fn apply(
     for (index, one) in set.enabled.iter().enumerate() {
         let path = format!("{path}.enabled[{index}]");
         let Some(plugin) = Plugin::named(&one.name) else {
-            return Err(ConfigError::at(format!("{path}.name"), format!("there is no plugin {}", one.name)));
+            return Err(ConfigError::at(
+                format!("{path}.name"),
+                format!("there is no plugin {}", one.name),
+            ));
         };
         if matches!(plugin, Plugin::NodeVolumeLimits | Plugin::DynamicResources) {
             warnings.push(format!("{path}: {plugin} is not implemented"));

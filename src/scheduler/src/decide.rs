@@ -21,29 +21,29 @@ use crate::{
 
 /// Where looking at nodes begins, and the dice.
 #[derive(Debug)]
-pub struct Turn {
+pub(crate) struct Turn {
     /// Nodes are looked at by turns: where the last decision stopped.
-    pub start: usize,
+    pub(crate) start: usize,
     /// Chooses among equals.
-    pub dice: fastrand::Rng,
+    pub(crate) dice: fastrand::Rng,
 }
 
 impl Turn {
     /// Begins anew.
-    pub fn new(dice: fastrand::Rng) -> Self {
+    pub(crate) fn new(dice: fastrand::Rng) -> Self {
         Self { start: 0, dice }
     }
 }
 
 /// A node for a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fit {
+pub(crate) struct Fit {
     /// The node.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// How many nodes were looked at.
-    pub evaluated: usize,
+    pub(crate) evaluated: usize,
     /// How many of them would have done.
-    pub feasible: usize,
+    pub(crate) feasible: usize,
 }
 
 /// All that is worked out for a pod before nodes are looked at.

@@ -165,8 +165,8 @@ impl Engine {
                 self.queue.wake(&happening, None, now);
             }
             Event::Node(Change::Gone(node)) => {
-                if let Some(old) = self.cluster.remove_node(&node.name) {
-                    self.queue.wake(&Happening::NodeGone(&old), None, now);
+                if self.cluster.remove_node(&node.name).is_some() {
+                    self.queue.wake(&Happening::NodeGone, None, now);
                 }
             }
             Event::Namespace(change) => {

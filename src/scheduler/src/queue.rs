@@ -279,6 +279,7 @@ impl Queue {
     }
 
     /// Whether a pod is known here.
+    #[cfg(test)]
     pub(crate) fn contains(&self, uid: &PodUid) -> bool {
         self.entries.contains_key(uid)
     }

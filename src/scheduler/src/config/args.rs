@@ -7,18 +7,12 @@ use serde_json::Value;
 use super::{ConfigError, strictly, wire::PluginConfig};
 use crate::{
     objects::{Labels, NodeRequirement, PreferredNode, SpreadConstraint},
-    plugins::{Plugin, fit::{FitArgs, Strategy}},
+    plugins::{
+        Plugin,
+        fit::{FitArgs, Strategy},
+    },
     profile::{AddedAffinity, Profile, SpreadDefaults},
 };
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct TypeMeta {
-    #[expect(dead_code, reason = "known, and said by the plugin's name already")]
-    api_version: Option<String>,
-    #[expect(dead_code, reason = "known, and said by the plugin's name already")]
-    kind: Option<String>,
-}
 
 macro_rules! arguments {
     ($name:ident { $($field:ident: $type:ty,)* }) => {
@@ -33,6 +27,7 @@ macro_rules! arguments {
     };
 }
 
+arguments!(TypeMeta {});
 arguments!(Preemption { min_candidate_nodes_percentage: Option<u32>, min_candidate_nodes_absolute: Option<u32>, });
 arguments!(InterPod { hard_pod_affinity_weight: Option<i64>, ignore_preferred_terms_of_existing_pods: bool, });
 arguments!(Fit { ignored_resources: Vec<String>, ignored_resource_groups: Vec<String>, scoring_strategy: Option<Scoring>, });
@@ -79,8 +74,14 @@ pub(super) fn apply(
     match Plugin::named(&written.name) {
         Some(Plugin::DefaultPreemption) => {
             let args: Preemption = read(written, path)?;
-            if args.min_candidate_nodes_percentage.is_some_and(|percentage| percentage > 100) {
-                return Err(ConfigError::at(format!("{path}.minCandidateNodesPercentage"), "must be between 0 and 100"));
+            if args
+                .min_candidate_nodes_percentage
+                .is_some_and(|percentage| percentage > 100)
+            {
+                return Err(ConfigError::at(
+                    format!("{path}.minCandidateNodesPercentage"),
+                    "must be between 0 and 100",
+                ));
             }
             profile.candidates_percentage = args.min_candidate_nodes_percentage.unwrap_or(10);
             profile.candidates_least = args.min_candidate_nodes_absolute.unwrap_or(100);
@@ -89,7 +90,10 @@ pub(super) fn apply(
             let args: InterPod = read(written, path)?;
             let weight = args.hard_pod_affinity_weight.unwrap_or(1);
             if !(0..=100).contains(&weight) {
-                return Err(ConfigError::at(format!("{path}.hardPodAffinityWeight"), "must be between 0 and 100"));
+                return Err(ConfigError::at(
+                    format!("{path}.hardPodAffinityWeight"),
+                    "must be between 0 and 100",
+                ));
             }
             profile.hard_pod_affinity_weight = weight;
             profile.ignore_preferred_terms_of_existing = args.ignore_preferred_terms_of_existing_pods;
@@ -114,7 +118,9 @@ pub(super) fn apply(
         Some(Plugin::VolumeBinding) => {
             let args: Binding = read(written, path)?;
             if args.bind_timeout_seconds.is_some() || !args.shape.is_empty() {
-                warnings.push(format!("{path} is not implemented: only claims that are bound already are"));
+                warnings.push(format!(
+                    "{path} is not implemented: only claims that are bound already are"
+                ));
             }
         }
         Some(plugin) => {
@@ -123,7 +129,10 @@ pub(super) fn apply(
         }
         None => {
             let name = path.strip_suffix(".args").unwrap_or(path);
-            return Err(ConfigError::at(format!("{name}.name"), format!("there is no plugin {}", written.name)));
+            return Err(ConfigError::at(
+                format!("{name}.name"),
+                format!("there is no plugin {}", written.name),
+            ));
         }
     }
     Ok(())
@@ -140,7 +149,10 @@ fn resources(written: &[Resource], path: &str) -> Result<Vec<(std::sync::Arc<str
     let one = |(index, resource): (usize, &Resource)| match resource.weight {
         None | Some(0) => Ok((resource.name.as_str().into(), 1)),
         Some(weight) if (1..=100).contains(&weight) => Ok((resource.name.as_str().into(), weight)),
-        Some(_) => Err(ConfigError::at(format!("{path}[{index}].weight"), "must be between 1 and 100")),
+        Some(_) => Err(ConfigError::at(
+            format!("{path}[{index}].weight"),
+            "must be between 1 and 100",
+        )),
     };
     written.iter().enumerate().map(one).collect()
 }
@@ -156,18 +168,29 @@ fn fit(args: Fit, path: &str) -> Result<FitArgs, ConfigError> {
             let points = scoring.requested_to_capacity_ratio.unwrap_or_default().shape;
             let points: Vec<_> = points.iter().map(|point| (point.utilization, point.score)).collect();
             let rises = points.windows(2).all(|two| two[0].0 < two[1].0);
-            let inside = points.iter().all(|(at, score)| (0..=100).contains(at) && (0..=10).contains(score));
+            let inside = points
+                .iter()
+                .all(|(at, score)| (0..=100).contains(at) && (0..=10).contains(score));
             if points.is_empty() || !rises || !inside {
                 let why = "must be points of rising utilization (0 to 100) with scores of 0 to 10";
                 return Err(ConfigError::at(format!("{path}.requestedToCapacityRatio.shape"), why));
             }
             Strategy::RequestedToCapacityRatio(points)
         }
-        Some(other) => return Err(ConfigError::at(format!("{path}.type"), format!("there is no strategy {other}"))),
+        Some(other) => {
+            return Err(ConfigError::at(
+                format!("{path}.type"),
+                format!("there is no strategy {other}"),
+            ));
+        }
     };
     Ok(FitArgs {
         ignored: args.ignored_resources.iter().map(|name| name.as_str().into()).collect(),
-        ignored_groups: args.ignored_resource_groups.iter().map(|name| name.as_str().into()).collect(),
+        ignored_groups: args
+            .ignored_resource_groups
+            .iter()
+            .map(|name| name.as_str().into())
+            .collect(),
         strategy,
         resources: match scoring.resources.as_slice() {
             [] => usual.resources,
@@ -180,7 +203,12 @@ fn spread(args: &Spread, path: &str) -> Result<SpreadDefaults, ConfigError> {
     let list = match args.defaulting_type.as_deref() {
         None | Some("System") => false,
         Some("List") => true,
-        Some(_) => return Err(ConfigError::at(format!("{path}.defaultingType"), "must be System or List")),
+        Some(_) => {
+            return Err(ConfigError::at(
+                format!("{path}.defaultingType"),
+                "must be System or List",
+            ));
+        }
     };
     if !list {
         if !args.default_constraints.is_empty() {
@@ -193,7 +221,10 @@ fn spread(args: &Spread, path: &str) -> Result<SpreadDefaults, ConfigError> {
     for (index, one) in args.default_constraints.iter().enumerate() {
         let path = format!("{path}.defaultConstraints[{index}]");
         if one.label_selector.is_some() {
-            return Err(ConfigError::at(format!("{path}.labelSelector"), "must be empty: it is found for each pod"));
+            return Err(ConfigError::at(
+                format!("{path}.labelSelector"),
+                "must be empty: it is found for each pod",
+            ));
         }
         if one.max_skew <= 0 {
             return Err(ConfigError::at(format!("{path}.maxSkew"), "must be greater than 0"));

@@ -31,13 +31,26 @@ impl Document {
             (self.parallelism.is_some(), "parallelism"),
             (self.client_connection.is_some(), "clientConnection"),
             (self.enable_profiling == Some(true), "enableProfiling"),
-            (self.enable_contention_profiling == Some(true), "enableContentionProfiling"),
-            (self.percentage_of_placements_to_score.is_some(), "percentageOfPlacementsToScore"),
+            (
+                self.enable_contention_profiling == Some(true),
+                "enableContentionProfiling",
+            ),
+            (
+                self.percentage_of_placements_to_score.is_some(),
+                "percentageOfPlacementsToScore",
+            ),
             (!self.extenders.is_empty(), "extenders"),
             // We list what is needed when we become the leader, which is what `true` asks for.
-            (self.delay_cache_until_active == Some(false), "delayCacheUntilActive: false"),
+            (
+                self.delay_cache_until_active == Some(false),
+                "delayCacheUntilActive: false",
+            ),
         ];
-        fields.into_iter().filter(|(written, _)| *written).map(|(_, path)| path).collect()
+        fields
+            .into_iter()
+            .filter(|(written, _)| *written)
+            .map(|(_, path)| path)
+            .collect()
     }
 }
 
@@ -55,7 +68,7 @@ pub(super) struct LeaderElection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(dead_code, reason = "known, and told to be not implemented")]
+#[allow(dead_code, reason = "known, and told to be not implemented")]
 struct ClientConnection {
     kubeconfig: Option<String>,
     accept_content_types: Option<String>,
@@ -66,10 +79,10 @@ struct ClientConnection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[allow(dead_code, reason = "what is about groups of pods is known, and not implemented")]
 pub(super) struct Profile {
     pub(super) scheduler_name: Option<String>,
     pub(super) percentage_of_nodes_to_score: Option<i32>,
-    #[expect(dead_code, reason = "known; it is about groups of pods, which are not implemented")]
     percentage_of_placements_to_score: Option<i32>,
     pub(super) plugins: Plugins,
     pub(super) plugin_config: Vec<PluginConfig>,
@@ -142,7 +155,9 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let digits = rest.find(|character: char| !character.is_ascii_digit())?;
         let (number, after) = rest.split_at(digits);
-        let unit_ends = after.find(|character: char| character.is_ascii_digit()).unwrap_or(after.len());
+        let unit_ends = after
+            .find(|character: char| character.is_ascii_digit())
+            .unwrap_or(after.len());
         let (unit, next) = after.split_at(unit_ends);
         let number: u64 = number.parse().ok()?;
         total += match unit {

@@ -15,7 +15,7 @@ pub(crate) enum Happening<'a> {
     /// A node has changed.
     NodeUpdated(&'a Node, &'a Node),
     /// A node is gone, which changes what places there are.
-    NodeGone(&'a Node),
+    NodeGone,
     /// A pod was placed, or one that is placed was changed.
     PodPlaced(&'a Pod),
     /// A placed pod is gone, being deleted, or takes less.
@@ -63,7 +63,7 @@ pub(super) fn may_help(plugin: Plugin, pod: &Pod, happening: &Happening<'_>) -> 
                     && (shape.spread.is_empty()
                         || shape.spread.iter().any(|one| one.selector.matches(&other.shape.labels)))
             }
-            Happening::NodeAdded(_) | Happening::NodeGone(_) => true,
+            Happening::NodeAdded(_) | Happening::NodeGone => true,
             Happening::NodeUpdated(old, new) => old.labels != new.labels || old.taints != new.taints,
             Happening::Volumes | Happening::Namespaces => false,
         },
@@ -78,7 +78,7 @@ pub(super) fn may_help(plugin: Plugin, pod: &Pod, happening: &Happening<'_>) -> 
                 }
                 Happening::NodeAdded(_) | Happening::Namespaces => true,
                 Happening::NodeUpdated(old, new) => old.labels != new.labels,
-                Happening::NodeGone(_) | Happening::Volumes => false,
+                Happening::NodeGone | Happening::Volumes => false,
             }
         }
         Plugin::VolumeRestrictions => match happening {
@@ -195,7 +195,7 @@ mod tests {
             (Plugin::VolumeRestrictions, &plain, Happening::PodGone(&db), false),
             (Plugin::VolumeBinding, &plain, Happening::Volumes, true),
             (Plugin::VolumeBinding, &plain, Happening::PodGone(&web), false),
-            (Plugin::PodTopologySpread, &plain, Happening::NodeGone(&large), true),
+            (Plugin::PodTopologySpread, &plain, Happening::NodeGone, true),
         ]
         .into_iter()
         .enumerate()
