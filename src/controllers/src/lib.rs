@@ -16,9 +16,13 @@
 //! - [`config`]: how the cluster is to be.
 
 pub mod config;
+pub mod garbage;
 pub mod informers;
+pub mod namespace;
 pub mod objects;
+pub mod root_ca;
 pub mod runtime;
+pub mod service_account;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -45,12 +49,33 @@ struct Row {
 }
 
 /// All controllers.
-const CONTROLLERS: &[Row] = &[];
+const CONTROLLERS: &[Row] = &[
+    Row {
+        name: "service-account",
+        account: "service-account-controller",
+        run: |context| run(service_account::ServiceAccounts::new, context),
+    },
+    Row {
+        name: "root-ca-certificate-publisher",
+        account: "root-ca-cert-publisher",
+        run: |context| run(root_ca::RootCas::new, context),
+    },
+    Row {
+        name: "namespace",
+        account: "namespace-controller",
+        run: |context| run(namespace::Namespaces::new, context),
+    },
+    Row {
+        name: "garbage-collector",
+        account: "generic-garbage-collector",
+        run: |context| run(garbage::GarbageCollector::new, context),
+    },
+];
 
 /// What makes a controller run.
-#[allow(dead_code, reason = "until the first controller stands in the table")]
-fn run<C: Controller>(controller: C, metrics: Metrics) -> Run {
-    Box::pin(controller::run(Arc::new(controller), metrics))
+fn run<C: Controller>(new: fn(Context) -> C, context: Context) -> Run {
+    let metrics = context.metrics.clone();
+    Box::pin(controller::run(Arc::new(new(context)), metrics))
 }
 
 /// The controllers of a cluster.
