@@ -6,7 +6,7 @@ use std::{
     fs,
     future::ready,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
 };
@@ -163,6 +163,7 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
 
     write_kubeconfig(&settings.kubeconfig, &keeper, local)?;
     memory::give_back();
+    tasks.spawn(memory::keep_low());
     let serving = server::serve(listener, Arc::new(tls), router, limits, end);
     ready_line(&settings, local, started);
     serving.await;
@@ -289,10 +290,31 @@ async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
             Ok(store.with_context(|| format!("opening the store in {}", dir.display()))?)
         }
         Datastore::Etcd(urls) => {
-            let store = Etcd::open(etcd::Options::new(urls.clone())).await;
+            let store = Etcd::open(etcd::Options {
+                tls: etcd_tls(settings)?,
+                ..etcd::Options::new(urls.clone())
+            });
+            let store = store.await;
             Ok(store.with_context(|| format!("reaching etcd at {}", urls.join(", ")))?)
         }
     }
+}
+
+/// How etcd is known, and how it knows this server.
+fn etcd_tls(settings: &Settings) -> anyhow::Result<Option<etcd::Tls>> {
+    let read = |flag: &str, path: &Option<PathBuf>| {
+        let read = |path: &PathBuf| fs::read(path).with_context(|| format!("reading {flag} {}", path.display()));
+        path.as_ref().map(read).transpose()
+    };
+    let files = &settings.etcd_files;
+    let ca = read("--etcd-cafile", &files.authorities)?;
+    let certificate = read("--etcd-certfile", &files.certificate)?;
+    let key = read("--etcd-keyfile", &files.key)?;
+    Ok(ca.is_some().then_some(etcd::Tls {
+        ca,
+        identity: certificate.zip(key),
+        name: None,
+    }))
 }
 
 fn audit_policy(settings: &Settings) -> anyhow::Result<Policy> {
