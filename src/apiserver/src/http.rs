@@ -16,6 +16,7 @@
 //! - [`observe`]: what is counted and written down, once an answer has ended.
 
 pub mod body;
+pub mod compress;
 pub mod encode;
 pub mod frame;
 pub mod gate;

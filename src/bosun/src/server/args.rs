@@ -22,7 +22,10 @@ Examples:
   bosun server --no-agent --service-cidr 10.96.0.0/12,fd00:96::/112 --advertise-address 192.0.2.7
       Services of both families, a server that others reach at 192.0.2.7
   bosun server --no-agent --datastore etcd=http://192.0.2.1:2379,http://192.0.2.2:2379
-      several servers on one etcd
+      several servers on one etcd; the folder server/pki of the first one's data directory is copied to the others'
+  bosun server --no-agent --datastore etcd=https://192.0.2.1:2379 --etcd-cafile ca.crt --etcd-certfile me.crt \
+      --etcd-keyfile me.key
+      etcd that is known by its certificate, and knows its clients by theirs
 
 A file given with --config holds the same settings, named as the flags are:
   data-dir: /srv/bosun
@@ -59,6 +62,15 @@ pub(crate) struct ServerArgs {
     /// comma [default: 10.42.0.0/16]
     #[arg(long, value_name = "CIDR[,CIDR]")]
     cluster_cidr: Option<String>,
+    /// For https URLs of etcd: the certificates of the authorities that it is known by, PEM
+    #[arg(long, value_name = "FILE")]
+    etcd_cafile: Option<PathBuf>,
+    /// For etcd that wants to know its clients: this server's certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile")]
+    etcd_certfile: Option<PathBuf>,
+    /// The key of that certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    etcd_keyfile: Option<PathBuf>,
     /// Don't run pods on this machine
     #[arg(long)]
     no_agent: bool,
@@ -92,6 +104,7 @@ pub(crate) struct Settings {
     pub(crate) cluster_domain: String,
     pub(crate) datastore: Datastore,
     pub(crate) api_only: bool,
+    pub(crate) etcd_files: EtcdFiles,
     pub(crate) kubeconfig: PathBuf,
     pub(crate) audit_policy: Option<PathBuf>,
 }
@@ -103,6 +116,14 @@ pub(crate) enum Datastore {
     Embedded,
     /// In etcd, at these URLs.
     Etcd(Vec<String>),
+}
+
+/// How etcd is known, and how it knows this server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EtcdFiles {
+    pub(crate) authorities: Option<PathBuf>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// Why the settings make no server.
@@ -140,6 +161,14 @@ impl ServerArgs {
         let text = |flag: &Option<String>, file: Option<String>, default: &str| {
             flag.clone().or(file).unwrap_or_else(|| default.to_owned())
         };
+        let datastore = datastore(&text(&self.datastore, file.datastore, "embedded"))
+            .map_err(|why| SettingsError::Value(format!("--datastore: {why}")))?;
+        let etcd_files = EtcdFiles {
+            authorities: either(&self.etcd_cafile, file.etcd_cafile),
+            certificate: either(&self.etcd_certfile, file.etcd_certfile),
+            key: either(&self.etcd_keyfile, file.etcd_keyfile),
+        };
+        check_etcd(&datastore, &etcd_files).map_err(|why| SettingsError::Value(why.to_owned()))?;
         Ok(Settings {
             bind: self.bind.or(file.bind),
             port: self.port.or(file.port).unwrap_or(6443),
@@ -151,8 +180,8 @@ impl ServerArgs {
             api_only,
             cluster_domain: domain(&text(&self.cluster_domain, file.cluster_domain, "cluster.local"))
                 .map_err(|why| SettingsError::Value(format!("--cluster-domain: {why}")))?,
-            datastore: datastore(&text(&self.datastore, file.datastore, "embedded"))
-                .map_err(|why| SettingsError::Value(format!("--datastore: {why}")))?,
+            datastore,
+            etcd_files,
             kubeconfig: either(&self.write_kubeconfig, file.write_kubeconfig)
                 .unwrap_or_else(|| data_dir.join("server/admin.kubeconfig")),
             audit_policy: either(&self.audit_policy, file.audit_policy),
@@ -211,6 +240,21 @@ fn datastore(text: &str) -> Result<Datastore, String> {
     }
 }
 
+/// Whether the files for TLS are all there, and of use.
+fn check_etcd(datastore: &Datastore, files: &EtcdFiles) -> Result<(), &'static str> {
+    let tls = matches!(datastore, Datastore::Etcd(urls) if urls.iter().any(|url| url.starts_with("https://")));
+    if files.certificate.is_some() != files.key.is_some() {
+        return Err("--etcd-certfile and --etcd-keyfile: one is of no use without the other");
+    }
+    if tls && files.authorities.is_none() {
+        return Err("--etcd-cafile: without it, an etcd at an https URL cannot be told from anyone else");
+    }
+    if !tls && *files != EtcdFiles::default() {
+        return Err("--etcd-cafile and the like are for etcd at https URLs: see --datastore");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -241,6 +285,7 @@ mod tests {
                 api_only: false,
                 cluster_domain: "cluster.local".to_owned(),
                 datastore: Datastore::Embedded,
+                etcd_files: EtcdFiles::default(),
                 kubeconfig: "/var/lib/bosun/server/admin.kubeconfig".into(),
                 audit_policy: None,
             }
@@ -282,6 +327,13 @@ mod tests {
             ("--cluster-domain A_b", "--cluster-domain"),
             ("--datastore sqlite", "embedded, or etcd="),
             ("--datastore etcd=a", "embedded, or etcd="),
+            ("--datastore etcd=https://a:2379", "--etcd-cafile"),
+            ("--datastore etcd=http://a:2379 --etcd-cafile f", "https"),
+            ("--etcd-cafile f", "https"),
+            (
+                "--datastore etcd=https://a:2379 --etcd-cafile f --etcd-certfile g",
+                "--etcd-keyfile",
+            ),
             ("--bind here", "--bind"),
             ("--port 70000", "--port"),
         ] {

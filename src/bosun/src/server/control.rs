@@ -6,6 +6,7 @@ use anyhow::Context;
 use bosun_apiserver::http::Router;
 use bosun_controllers::{Controllers, config, runtime};
 use bosun_pki::Keeper;
+use bosun_scheduler::{Candidacy, Scheduler};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,25 +27,45 @@ impl Counted {
     }
 }
 
-/// Starts the controllers, until `end`. Dropping what it gives ends them at once.
+/// The loops at work. Dropping it ends them at once.
+pub(super) struct Loops {
+    _controllers: JoinSet<()>,
+    _scheduler: Scheduler,
+}
+
+/// Starts controllers and scheduler, until `end`.
 pub(super) fn start(
     settings: &Settings,
     router: &Router,
     keeper: &Keeper,
     counted: Counted,
     end: &CancellationToken,
-) -> anyhow::Result<JoinSet<()>> {
+) -> anyhow::Result<Loops> {
     let authority = keeper.authority();
+    let identity = identity(&settings.data_dir.join("server"))?;
     let config = config::Config {
-        identity: identity(&settings.data_dir.join("server"))?,
+        identity: identity.clone(),
         root_ca: Some(authority.certificate.pem()),
         authority: Some(authority),
         cluster_cidrs: settings.cluster_cidrs.iter().copied().map(range).collect(),
         ..config::Config::default()
     };
+    let scheduling = bosun_scheduler::Config {
+        election: Some(Candidacy {
+            namespace: "kube-system".to_owned(),
+            name: "kube-scheduler".to_owned(),
+            identity,
+            terms: config.terms,
+        }),
+        ..bosun_scheduler::Config::default()
+    };
+    let scheduler = within::client(router, "system:kube-scheduler");
     let router = router.clone();
     let clients = runtime::Clients::new(move |name| within::client(&router, name));
-    Ok(Controllers::start(config, clients, counted.controllers, end.clone()))
+    Ok(Loops {
+        _controllers: Controllers::start(config, clients, counted.controllers, end.clone()),
+        _scheduler: Scheduler::start(scheduling, scheduler, end.clone()),
+    })
 }
 
 fn range(cidr: bosun_net::cidr::Cidr) -> config::Cidr {
