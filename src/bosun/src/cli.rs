@@ -10,7 +10,7 @@ use bosun_node::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::server::ServerArgs;
+use crate::{dev::DevArgs, server::ServerArgs};
 
 /// The Kubernetes node agent that really runs containers.
 #[derive(Debug, Parser)]
@@ -24,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   bosun agent --manifest-dir /etc/bosun/manifests    run the pods of this machine
   bosun server --no-agent                            serve the Kubernetes API to kubectl
+  bosun dev up --nodes 3                             a cluster of three nodes on this machine
   bosun pods -o wide                                 see them, with addresses and start times
   bosun images import web.tar                        bring an image without a registry
 
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Agent(Box<AgentArgs>),
     /// Serve the Kubernetes API
     Server(Box<ServerArgs>),
+    /// Clusters of several nodes on this machine, to try things out
+    Dev(DevArgs),
     /// Print a kubeconfig for a user, with a certificate made for it
     Kubeconfig(KubeconfigArgs),
     /// Show the pods of the agent on this machine

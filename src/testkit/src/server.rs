@@ -171,12 +171,7 @@ impl Server {
 
     /// `kubectl` as the administrator, to be run by the caller.
     pub fn kubectl_command(&self) -> anyhow::Result<Command> {
-        let mut command = command(&kubectl()?);
-        command
-            .env("KUBECONFIG", self.kubeconfig())
-            .env("KUBECACHEDIR", self.dir.path().join("kubectl-cache"))
-            .env("HOME", self.dir.path());
-        Ok(command)
+        kubectl_command(&self.kubeconfig(), self.dir.path())
     }
 
     /// All it has said.
@@ -220,6 +215,16 @@ fn kubectl() -> anyhow::Result<PathBuf> {
         .map(|dir| dir.join("kubectl"))
         .find(|path| path.is_file());
     found.context("kubectl is not installed, which these tests drive: apt-get install kubernetes-client")
+}
+
+/// `kubectl` with this kubeconfig, which keeps what it remembers in `home`.
+pub(crate) fn kubectl_command(kubeconfig: &Path, home: &Path) -> anyhow::Result<Command> {
+    let mut command = command(&kubectl()?);
+    command
+        .env("KUBECONFIG", kubeconfig)
+        .env("KUBECACHEDIR", home.join("kubectl-cache"))
+        .env("HOME", home);
+    Ok(command)
 }
 
 fn command(program: &Path) -> Command {
