@@ -1,6 +1,6 @@
 //! What the commands ask of the cluster's API server, as its administrator.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::Context;
 use bosun_net::Cidr;
@@ -21,8 +21,6 @@ pub(crate) struct NodeView {
     pub(crate) name: String,
     /// Why it is not ready; `None` if it is.
     pub(crate) not_ready: Option<String>,
-    /// Its `InternalIP`s.
-    pub(crate) addresses: Vec<IpAddr>,
     /// Its pods' ranges.
     pub(crate) pod_cidrs: Vec<Cidr>,
 }
@@ -72,17 +70,11 @@ fn view(node: &Node) -> NodeView {
         ),
         None => Some("it has not said yet how it is".to_owned()),
     };
-    let addresses = status.addresses.unwrap_or_default();
     let spec = node.spec.clone().unwrap_or_default();
     let ranges = spec.pod_cidrs.unwrap_or_else(|| spec.pod_cidr.into_iter().collect());
     NodeView {
         name: node.name_any(),
         not_ready,
-        addresses: addresses
-            .iter()
-            .filter(|address| address.type_ == "InternalIP")
-            .filter_map(|address| address.address.parse().ok())
-            .collect(),
         pod_cidrs: ranges.iter().filter_map(|range| range.parse().ok()).collect(),
     }
 }
@@ -113,16 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_ranges_are_those_of_the_node_itself() {
+    fn a_nodes_ranges_are_all_it_has() {
         let node = read(json!({
             "metadata": {"name": "node-1"},
-            "spec": {"podCIDR": "10.200.0.0/24", "podCIDRs": ["10.200.0.0/24", "fd00::/64"]},
-            "status": {"addresses": [
-                {"type": "Hostname", "address": "node-1"},
-                {"type": "InternalIP", "address": "10.200.255.11"}
-            ]}
+            "spec": {"podCIDR": "10.200.0.0/24", "podCIDRs": ["10.200.0.0/24", "fd00::/64"]}
         }));
-        assert_eq!(node.addresses, ["10.200.255.11".parse::<IpAddr>().unwrap()]);
         assert_eq!(node.pod_cidrs.len(), 2);
+        let old = read(json!({"metadata": {"name": "node-1"}, "spec": {"podCIDR": "10.200.0.0/24"}}));
+        assert_eq!(old.pod_cidrs, ["10.200.0.0/24".parse().unwrap()]);
     }
 }

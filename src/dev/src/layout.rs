@@ -96,9 +96,14 @@ impl Layout {
         self.namespaces().join(name)
     }
 
-    /// Everything of the server's: its data in `data`, its log, its pid.
+    /// Everything of the server's: its data, its log, its pid.
     pub fn server(&self) -> PathBuf {
         self.dir.join("server")
+    }
+
+    /// The server's `--data-dir`.
+    pub fn server_data(&self) -> PathBuf {
+        self.server().join("data")
     }
 
     /// What the server says.

@@ -15,19 +15,22 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bosun_net::netns::Netns;
 use nix::{
     sched::{CloneFlags, setns},
     unistd::{setsid, write},
 };
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::cgroup;
 
 /// Between two looks at a process that is to end.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a program may take that only answers.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// A log beyond this is begun anew at the next start; the one before is kept beside it.
 const LOG_LIMIT: u64 = 16 << 20;
@@ -226,6 +229,22 @@ impl Start<'_> {
         fs::write(self.pid_file, format!("{pid}\n")).with_context(|| format!("writing {}", self.pid_file.display()))?;
         Ok(running)
     }
+}
+
+/// Runs a program to its end; what it printed, if it succeeded.
+#[expect(clippy::disallowed_methods, reason = "this module owns the processes of clusters")]
+pub(crate) async fn output(program: &Path, arguments: &[OsString]) -> anyhow::Result<String> {
+    let mut command = tokio::process::Command::from(Command::new(program));
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(ANSWER, command.output()).await;
+    let output = output.with_context(|| format!("{} does not end", program.display()))??;
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn open_log(path: &Path) -> io::Result<File> {

@@ -51,11 +51,6 @@ impl Ranges {
         self.part(0, 17)
     }
 
-    /// Pods of one node, where nobody else gives ranges to nodes.
-    pub fn pods_of(&self, node: u8) -> Cidr {
-        self.part(node, 24)
-    }
-
     /// Services.
     pub fn services(&self) -> Cidr {
         self.part(128, 18)
@@ -129,7 +124,6 @@ mod tests {
         }
         let mut addresses = vec![ranges.switch(), ranges.server(), ranges.host()];
         for number in 1..=MOST_NODES {
-            assert!(ranges.pods().contains(ranges.pods_of(number).address()));
             addresses.push(ranges.node(number));
         }
         assert!(addresses.iter().all(|address| machines.contains(*address)));

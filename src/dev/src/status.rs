@@ -1,11 +1,7 @@
 //! What there is of a cluster, as the kernel and its API server tell it. The JSON form is a contract: fields are added,
 //! none is renamed or removed.
 
-use std::{
-    fmt::Write,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-};
+use std::{fmt::Write, net::IpAddr, path::PathBuf};
 
 use anyhow::Context;
 use bosun_net::Cidr;
@@ -20,7 +16,7 @@ use crate::{
     ranges::Ranges,
     record::Record,
     requirements,
-    up::PORT,
+    up::url,
 };
 
 /// A cluster.
@@ -87,7 +83,7 @@ pub struct Node {
     pub containerd_socket: PathBuf,
     /// The cgroup that its pods' are below.
     pub cgroup_parent: String,
-    /// Its pods' ranges.
+    /// Its pods' ranges; none if the server does not answer.
     pub pod_cidrs: Vec<Cidr>,
     /// Where its things are.
     pub directories: Directories,
@@ -171,7 +167,7 @@ async fn known(layout: &Layout) -> anyhow::Result<Vec<api::NodeView>> {
 }
 
 async fn server(layout: &Layout, ranges: &Ranges, hierarchies: &Hierarchies) -> Server {
-    let data_dir = layout.server().join("data");
+    let data_dir = layout.server_data();
     let role = Role::Bosun {
         command: "server",
         data: &data_dir,
@@ -182,7 +178,7 @@ async fn server(layout: &Layout, ranges: &Ranges, hierarchies: &Hierarchies) -> 
     let answers = async || api::ready(&api::client(&kubeconfig).await?).await;
     let ready = pid.is_some() && answers().await.is_ok();
     Server {
-        url: format!("https://{}", SocketAddr::new(ranges.server(), PORT)),
+        url: url(ranges),
         address: ranges.server(),
         netns: layout.netns(SERVER),
         pid,
@@ -206,7 +202,6 @@ fn node(layout: &Layout, ranges: &Ranges, hierarchies: &Hierarchies, number: u8,
             config: &places.containerd_state().join("config.toml"),
         }),
     };
-    let given = |given: Option<&Vec<Cidr>>| given.filter(|ranges| !ranges.is_empty()).cloned();
     Node {
         addresses: vec![ranges.node(number)],
         netns: layout.netns(&places.name),
@@ -215,7 +210,7 @@ fn node(layout: &Layout, ranges: &Ranges, hierarchies: &Hierarchies, number: u8,
         reason: view.and_then(|view| view.not_ready.clone()),
         containerd_socket: places.containerd_socket(),
         cgroup_parent: places.cgroup.clone(),
-        pod_cidrs: given(view.map(|view| &view.pod_cidrs)).unwrap_or_else(|| vec![ranges.pods_of(number)]),
+        pod_cidrs: view.map(|view| view.pod_cidrs.clone()).unwrap_or_default(),
         directories: Directories {
             data: places.data(),
             root: places.root(),
@@ -317,7 +312,6 @@ mod tests {
         let view = api::NodeView {
             name: "node-1".to_owned(),
             not_ready: Some("no network".to_owned()),
-            addresses: vec![],
             pod_cidrs: vec!["10.200.7.0/24".parse().unwrap()],
         };
         Status {
@@ -334,7 +328,7 @@ mod tests {
                 netns: layout.netns(SERVER),
                 pid: Some(7),
                 ready: true,
-                data_dir: layout.server().join("data"),
+                data_dir: layout.server_data(),
                 log: layout.server_log(),
             },
             nodes: vec![
@@ -360,7 +354,6 @@ mod tests {
             ("/nodes/0/cgroupParent", "/bosun-dev-9jcrby/node-1"),
             ("/nodes/0/podCidrs/0", "10.200.7.0/24"),
             ("/nodes/0/directories/root", "/run/bosun-dev/default/node-1/root"),
-            ("/nodes/1/podCidrs/0", "10.200.2.0/24"),
         ] {
             assert_eq!(
                 json.pointer(pointer).and_then(|found| found.as_str()),

@@ -4,45 +4,34 @@
 //! pods. Each part is looked for first and made where it is missing or of another program than ours.
 
 use std::{
-    ffi::OsString,
     fs, io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
-use bosun_cri::{CriClient, Runtime};
-use bosun_net::{Cidr, netns::Netns};
-use tokio::{
-    net::UnixStream,
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use bosun_net::Cidr;
+use tokio::task::spawn_blocking;
 
 use crate::{
-    Layout, Progress, api,
+    Layout, Progress,
     cgroup::Hierarchies,
     down,
     fabric::{self, Machine, SERVER},
-    layout::{NodePlaces, node_name},
+    layout::node_name,
     lock,
-    process::{self, Role, Running, Start, last_words},
     progress::Waiting,
     ranges::{MOST_NODES, Ranges, choose},
     record::Record,
     requirements,
 };
 
+mod programs;
+
+pub(crate) use programs::url;
+
 /// The port of every cluster's API server: each has an address of its own.
 pub const PORT: u16 = 6443;
-
-/// How long a server or the nodes may take until they are ready, on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(3);
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(30);
-/// How long a program may take to end in order.
-const GRACE: Duration = Duration::from_secs(20);
 
 /// What a cluster shall be. What is not said stays as it is, or is the usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -213,203 +202,6 @@ impl Up<'_> {
         };
         self.progress.step("network", network).await
     }
-
-    /// The server, ready.
-    async fn server(&self, ranges: &Ranges) -> anyhow::Result<()> {
-        let server = async |waiting: &Waiting| {
-            let layout = self.layout;
-            let data = layout.server().join("data");
-            make_dir(&layout.server())?;
-            let role = Role::Bosun {
-                command: "server",
-                data: &data,
-            };
-            let kubeconfig = layout.kubeconfig();
-            // It writes the file when it starts.
-            let whole = kubeconfig.exists();
-            let arguments = server_arguments(ranges, &data, &kubeconfig);
-            let log = layout.server_log();
-            let pid_file = layout.server().join("server.pid");
-            let running = self.program(SERVER, role, whole, arguments, &log, &pid_file).await?;
-            let answers = async || api::ready(&api::client(&kubeconfig).await?).await;
-            until(waiting, &running, &log, answers).await
-        };
-        self.progress.step("server", server).await
-    }
-
-    /// The nodes, ready, and their pods within each other's reach.
-    async fn nodes(&self, record: &Record, ranges: &Ranges) -> anyhow::Result<()> {
-        if record.nodes == 0 {
-            return Ok(());
-        }
-        let title = if record.nodes == 1 {
-            "node".to_owned()
-        } else {
-            format!("{} nodes", record.nodes)
-        };
-        let nodes = async |waiting: &Waiting| {
-            let mut agents = Vec::new();
-            for number in 1..=record.nodes {
-                let places = self.layout.node(&node_name(number));
-                let agent = self.agent(&places, record, ranges, number).await?;
-                agents.push((places, agent));
-            }
-            for (places, agent) in &agents {
-                let answers = async || answers(places).await;
-                until(waiting, agent, &places.agent_log(), answers).await?;
-            }
-            let routes: Vec<_> = (1..=record.nodes)
-                .map(|number| (ranges.pods_of(number), ranges.node(number)))
-                .collect();
-            let (layout, ranges) = (self.layout.clone(), *ranges);
-            spawn_blocking(move || fabric::route_pods(&layout, &ranges, &routes)).await?
-        };
-        self.progress.step(&title, nodes).await
-    }
-
-    /// A node's agent, running.
-    async fn agent(
-        &self,
-        places: &NodePlaces,
-        record: &Record,
-        ranges: &Ranges,
-        number: u8,
-    ) -> anyhow::Result<Running> {
-        make_dir(&places.dir)?;
-        for dir in [places.data(), places.manifests(), places.run.clone()] {
-            fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        }
-        let data = places.data();
-        let role = Role::Bosun {
-            command: "agent",
-            data: &data,
-        };
-        let arguments = agent_arguments(places, record, ranges.pods_of(number));
-        let pid_file = places.dir.join("agent.pid");
-        self.program(&places.name, role, true, arguments, &places.agent_log(), &pid_file)
-            .await
-    }
-
-    /// The program with this role on a machine: the one that runs, if it is of our own file and where it belongs (and
-    /// `whole`), else a new one.
-    async fn program(
-        &self,
-        machine: &str,
-        role: Role<'_>,
-        whole: bool,
-        arguments: Vec<OsString>,
-        log: &Path,
-        pid_file: &Path,
-    ) -> anyhow::Result<Running> {
-        let Role::Bosun { command, .. } = role else {
-            bail!("containerd is started by the agent");
-        };
-        let netns = Netns::open(self.layout.netns(machine))?;
-        let cgroup = self.hierarchies.make(&self.layout.cgroup_of(machine, command))?;
-        if let Some(running) = process::find(&cgroup, role) {
-            let at_home = is_in(&running, &netns);
-            if whole && at_home && running.is_of(self.program) {
-                return Ok(running);
-            }
-            running.end(GRACE).await;
-            if !at_home {
-                // The namespace was taken away from under it, and all its pods lost their links: it begins anew.
-                self.hierarchies
-                    .kill(&format!("{}/{machine}", self.layout.cgroup()))
-                    .await?;
-            }
-        }
-        let start = Start {
-            program: self.program,
-            arguments,
-            netns: &netns,
-            cgroup: &cgroup,
-            log,
-            pid_file,
-        };
-        start.start()
-    }
-}
-
-fn server_arguments(ranges: &Ranges, data: &Path, kubeconfig: &Path) -> Vec<OsString> {
-    let address = ranges.server().to_string();
-    let mut arguments = Arguments::new("server");
-    arguments.flag("--no-agent");
-    arguments.option("--bind", &address);
-    arguments.option("--advertise-address", &address);
-    arguments.option("--port", PORT.to_string());
-    arguments.option("--service-cidr", ranges.services().to_string());
-    arguments.option("--data-dir", data);
-    arguments.option("--write-kubeconfig", kubeconfig);
-    arguments.0
-}
-
-fn agent_arguments(places: &NodePlaces, record: &Record, pods: Cidr) -> Vec<OsString> {
-    let mut arguments = Arguments::new("agent");
-    arguments.option("--node-name", &places.name);
-    arguments.option("--manifest-dir", places.manifests());
-    arguments.option("--data-dir", places.data());
-    arguments.option("--root-dir", places.root());
-    arguments.option("--log-dir", places.logs());
-    arguments.option("--run-dir", &places.run);
-    arguments.option("--cni-conf-dir", places.cni_conf());
-    arguments.option("--cni-bin-dir", places.cni_bin());
-    arguments.option("--cgroup-root", &places.cgroup);
-    arguments.option("--runtime-endpoint", "managed");
-    arguments.option("--containerd", &record.containerd);
-    arguments.option("--pod-cidr", pods.to_string());
-    arguments.0
-}
-
-/// The words of a command line.
-struct Arguments(Vec<OsString>);
-
-impl Arguments {
-    fn new(command: &str) -> Self {
-        Self(vec![command.into()])
-    }
-
-    fn flag(&mut self, name: &str) {
-        self.0.push(name.into());
-    }
-
-    fn option(&mut self, name: &str, value: impl Into<OsString>) {
-        self.0.extend([name.into(), value.into()]);
-    }
-}
-
-/// Whether an agent and its containerd answer.
-async fn answers(places: &NodePlaces) -> anyhow::Result<()> {
-    UnixStream::connect(places.agent_socket())
-        .await
-        .with_context(|| format!("{}: the agent does not answer", places.name))?;
-    let runtime = CriClient::connect(&format!("unix://{}", places.containerd_socket().display()))?;
-    let version = runtime.version().await;
-    version.with_context(|| format!("{}: containerd does not answer", places.name))?;
-    Ok(())
-}
-
-/// Looks again and again until `check` succeeds, as long as the program lives.
-async fn until(
-    waiting: &Waiting,
-    running: &Running,
-    log: &Path,
-    mut check: impl AsyncFnMut() -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let latest = Instant::now() + PATIENCE;
-    loop {
-        let Err(seen) = check().await else { return Ok(()) };
-        waiting.on(format!("{seen:#}"));
-        ensure!(running.lives(), "it ended: {}", last_words(log, 10));
-        if Instant::now() >= latest {
-            return Err(seen).with_context(|| format!("not ready within {PATIENCE:?}; its log is {}", log.display()));
-        }
-        sleep(PAUSE).await;
-    }
-}
-
-fn is_in(running: &Running, netns: &Netns) -> bool {
-    fs::metadata(format!("/proc/{}/ns/net", running.pid)).is_ok_and(|own| own.ino() == netns.inode())
 }
 
 /// A directory for its owner alone.

@@ -6,3 +6,4 @@
 mod commands;
 mod kills;
 mod life;
+mod pods;
