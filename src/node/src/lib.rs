@@ -31,8 +31,5 @@ pub mod places;
 pub mod pod;
 pub mod probe;
 pub mod routes;
-<<<<<<< HEAD
-pub mod stats;
-=======
 pub mod source;
->>>>>>> kubenode
+pub mod stats;
