@@ -34,7 +34,14 @@ const CHOICE: Duration = Duration::from_secs(30);
 /// has the lock sees all processes there are.
 #[derive(Debug)]
 pub struct Locked {
-    _dir: Flock<File>,
+    dir: Flock<File>,
+}
+
+impl Locked {
+    /// Whether it is of the directory that is there now.
+    fn is_of(&self, layout: &Layout) -> bool {
+        is_at(&self.dir, layout.dir())
+    }
 }
 
 /// Locks a cluster's directory, making it if it is absent and `make`; `None` if it is absent.
@@ -52,8 +59,12 @@ pub async fn cluster(layout: &Layout, make: bool) -> anyhow::Result<Option<Locke
         };
         match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
             // It may have been removed, and made anew, before we had its lock.
-            Ok(lock) if is_at(&lock, layout.dir()) => return Ok(Some(Locked { _dir: lock })),
-            Ok(_) => {}
+            Ok(lock) => {
+                let locked = Locked { dir: lock };
+                if locked.is_of(layout) {
+                    return Ok(Some(locked));
+                }
+            }
             Err((_, Errno::EWOULDBLOCK)) if Instant::now() < latest => sleep(PAUSE).await,
             Err((_, Errno::EWOULDBLOCK)) => bail!(
                 "another 'bosun dev' is at work on {}: wait for its end, or end it",
@@ -136,6 +147,6 @@ mod tests {
         };
         let (second, ()) = tokio::join!(waiting, remove);
         let second = second.unwrap().unwrap();
-        assert!(is_at(&second._dir, layout.dir()));
+        assert!(second.is_of(&layout));
     }
 }

@@ -222,32 +222,32 @@ mod tests {
         Record::new(&ranges("10.201.0.0/16"), nodes, "/usr/bin/containerd".into())
     }
 
-    fn decided(known: Option<Record>, wanted: Wanted) -> Result<Record, String> {
-        decide(known, &wanted, || Ok(ranges("10.202.0.0/16"))).map_err(|error| format!("{error:#}"))
+    fn decided(known: Option<Record>, wanted: &Wanted) -> Result<Record, String> {
+        decide(known, wanted, || Ok(ranges("10.202.0.0/16"))).map_err(|error| format!("{error:#}"))
     }
 
     #[test]
     fn a_new_cluster_is_as_wanted_or_as_usual() {
-        let usual = decided(None, Wanted::default()).unwrap();
+        let usual = decided(None, &Wanted::default()).unwrap();
         assert_eq!((usual.nodes, usual.cidr), (1, "10.202.0.0/16".parse().unwrap()));
         let wanted = Wanted {
             nodes: Some(0),
             containerd: Some("/c".into()),
             cidr: Some("10.9.0.0/16".parse().unwrap()),
         };
-        let made = decided(None, wanted).unwrap();
+        let made = decided(None, &wanted).unwrap();
         assert_eq!((made.nodes, made.cidr.to_string()), (0, "10.9.0.0/16".to_owned()));
         assert_eq!(made.containerd, Path::new("/c"));
     }
 
     #[test]
     fn a_cluster_that_is_there_stays_as_it_is_and_may_grow() {
-        assert_eq!(decided(Some(record(2)), Wanted::default()), Ok(record(2)));
+        assert_eq!(decided(Some(record(2)), &Wanted::default()), Ok(record(2)));
         let three = Wanted {
             nodes: Some(3),
             ..Wanted::default()
         };
-        assert_eq!(decided(Some(record(2)), three), Ok(record(3)));
+        assert_eq!(decided(Some(record(2)), &three), Ok(record(3)));
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
             (Some(record(2)), cidr("10.9.0.0/16"), "bosun dev down"),
             (None, cidr("10.9.0.0/17"), "such as 10.200.0.0/16"),
         ] {
-            let error = decided(known, wanted).unwrap_err();
+            let error = decided(known, &wanted).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
     }
