@@ -15,11 +15,16 @@
 //! - [`informers`], [`objects`]: what is followed, and what is read of it.
 //! - [`config`]: how the cluster is to be.
 
+pub mod bootstrap;
+pub mod certificates;
 pub mod config;
 pub mod garbage;
 pub mod informers;
 pub mod namespace;
+pub mod node_cidr;
+pub mod node_lifecycle;
 pub mod objects;
+pub mod pod_gc;
 pub mod root_ca;
 pub mod runtime;
 pub mod service_account;
@@ -69,6 +74,51 @@ const CONTROLLERS: &[Row] = &[
         name: "garbage-collector",
         account: "generic-garbage-collector",
         run: |context| run(garbage::GarbageCollector::new, context),
+    },
+    Row {
+        name: "node-lifecycle",
+        account: "node-controller",
+        run: |context| run(node_lifecycle::NodeLifecycle::new, context),
+    },
+    Row {
+        name: "node-ipam",
+        account: "node-controller",
+        run: |context| run(node_cidr::NodeCidrs::new, context),
+    },
+    Row {
+        name: "pod-garbage-collector",
+        account: "pod-garbage-collector",
+        run: |context| run(pod_gc::PodGc::new, context),
+    },
+    Row {
+        name: "csr-approver",
+        account: "certificate-controller",
+        run: |context| run(certificates::Approver::of_clients, context),
+    },
+    Row {
+        name: "kubelet-serving-csr-approver",
+        account: "kubelet-serving-approver",
+        run: |context| run(certificates::Approver::of_servers, context),
+    },
+    Row {
+        name: "csr-signer",
+        account: "certificate-controller",
+        run: |context| run(certificates::Signer::new, context),
+    },
+    Row {
+        name: "csr-cleaner",
+        account: "certificate-controller",
+        run: |context| run(certificates::Cleaner::new, context),
+    },
+    Row {
+        name: "bootstrap-signer",
+        account: "bootstrap-signer",
+        run: |context| run(bootstrap::BootstrapSigner::new, context),
+    },
+    Row {
+        name: "token-cleaner",
+        account: "token-cleaner",
+        run: |context| run(bootstrap::TokenCleaner::new, context),
     },
 ];
 
