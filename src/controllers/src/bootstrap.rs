@@ -59,15 +59,15 @@ pub struct BootstrapSigner {
 
 impl BootstrapSigner {
     /// Under the identity of the context's client.
-    pub fn new(context: Context) -> Self {
+    pub fn new(context: &Context) -> Self {
         let mut tasks = JoinSet::new();
         let api = Api::namespaced(context.client.clone(), "kube-public");
         let (informer, infos) = Informer::new(api, Config::default().fields(format!("metadata.name={INFO}")));
         tasks.spawn(informer.run());
         Self {
-            tokens: tokens(&context, &mut tasks),
+            tokens: tokens(context, &mut tasks),
             infos,
-            context,
+            context: context.clone(),
             _tasks: Mutex::new(tasks),
         }
     }
@@ -119,11 +119,11 @@ pub struct TokenCleaner {
 
 impl TokenCleaner {
     /// Under the identity of the context's client.
-    pub fn new(context: Context) -> Self {
+    pub fn new(context: &Context) -> Self {
         let mut tasks = JoinSet::new();
         Self {
-            tokens: tokens(&context, &mut tasks),
-            context,
+            tokens: tokens(context, &mut tasks),
+            context: context.clone(),
             _tasks: Mutex::new(tasks),
         }
     }

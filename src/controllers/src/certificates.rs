@@ -69,17 +69,17 @@ pub struct Approver {
 
 impl Approver {
     /// Of nodes as clients: who may have a certificate is asked of the API's authorization.
-    pub fn of_clients(context: Context) -> Self {
+    pub fn of_clients(context: &Context) -> Self {
         Self {
-            context,
+            context: context.clone(),
             signer: KUBELET_CLIENT,
         }
     }
 
     /// Of nodes as servers: a node may have one for its own addresses.
-    pub fn of_servers(context: Context) -> Self {
+    pub fn of_servers(context: &Context) -> Self {
         Self {
-            context,
+            context: context.clone(),
             signer: KUBELET_SERVING,
         }
     }
@@ -195,8 +195,8 @@ pub struct Signer(Context);
 
 impl Signer {
     /// Under the identity of the context's client, with the authority of its configuration.
-    pub fn new(context: Context) -> Self {
-        Self(context)
+    pub fn new(context: &Context) -> Self {
+        Self(context.clone())
     }
 }
 
@@ -260,8 +260,8 @@ pub struct Cleaner(Context);
 
 impl Cleaner {
     /// Under the identity of the context's client.
-    pub fn new(context: Context) -> Self {
-        Self(context)
+    pub fn new(context: &Context) -> Self {
+        Self(context.clone())
     }
 }
 

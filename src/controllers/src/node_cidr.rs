@@ -184,12 +184,12 @@ pub struct NodeCidrs {
 
 impl NodeCidrs {
     /// Under the identity of the context's client.
-    pub fn new(context: Context) -> Self {
+    pub fn new(context: &Context) -> Self {
         let config = &context.config;
         let ranges = Ranges::new(&config.cluster_cidrs, config.node_prefix_v4, config.node_prefix_v6);
         Self {
             ranges: Arc::new(Mutex::new(ranges)),
-            context,
+            context: context.clone(),
         }
     }
 }

@@ -54,9 +54,9 @@ struct Sign {
 
 impl NodeLifecycle {
     /// Under the identity of the context's client.
-    pub fn new(context: Context) -> Self {
+    pub fn new(context: &Context) -> Self {
         Self {
-            context,
+            context: context.clone(),
             signs: Mutex::default(),
             turns: Mutex::default(),
         }

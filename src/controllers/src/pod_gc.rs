@@ -1,6 +1,6 @@
 //! Pods that nobody will end: of nodes that are gone, deleted before they were bound, and too many that have ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bosun_client::{CallError, Change, ObjectKey, call::call};
@@ -10,7 +10,9 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
+use parking_lot::Mutex;
 use serde_json::json;
+use tokio::time::Instant;
 use tracing::info;
 
 use crate::{
@@ -44,18 +46,34 @@ impl std::fmt::Display for Key {
 
 /// Deletes such pods.
 #[derive(Debug)]
-pub struct PodGc(Context);
+pub struct PodGc {
+    context: Context,
+    /// Since when nodes are away.
+    away: Mutex<HashMap<String, Instant>>,
+}
 
 impl PodGc {
     /// Under the identity of the context's client.
-    pub fn new(context: Context) -> Self {
-        Self(context)
+    pub fn new(context: &Context) -> Self {
+        Self {
+            context: context.clone(),
+            away: Mutex::default(),
+        }
+    }
+
+    /// How long a node has been away.
+    fn since(&self, node: &str) -> Duration {
+        self.away
+            .lock()
+            .entry(node.to_owned())
+            .or_insert_with(Instant::now)
+            .elapsed()
     }
 
     /// Deletes a pod at once. One that has not ended is said to have failed before, so that its controller knows.
     async fn delete(&self, pod: &Pod, why: Option<&str>) -> Result<(), CallError> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let api: Api<core::Pod> = Api::namespaced(self.0.client.clone(), namespace);
+        let api: Api<core::Pod> = Api::namespaced(self.context.client.clone(), namespace);
         if !pod.is_finished() {
             let mut status = json!({"phase": "Failed"});
             if let Some(why) = why {
@@ -113,7 +131,7 @@ impl Controller for PodGc {
     }
 
     fn watch(self: &Arc<Self>, watches: &mut Watches<Key>) {
-        let informers = &self.0.informers;
+        let informers = &self.context.informers;
         watches.on(&informers.nodes, |change| match change {
             Change::Deleted(node) => Some(Key::Node(node.name_any())),
             _ => None,
@@ -137,7 +155,7 @@ impl Controller for PodGc {
     }
 
     async fn sync(&self, key: &Key) -> Result<Done, SyncError> {
-        let informers = &self.0.informers;
+        let informers = &self.context.informers;
         match key {
             Key::Unbound(key) => {
                 let pod = informers
@@ -152,7 +170,7 @@ impl Controller for PodGc {
                 let finished = informers
                     .pods
                     .with(|pods| pods.filter(|pod| pod.is_finished()).cloned().collect());
-                for pod in surplus(finished, self.0.config.finished_pods) {
+                for pod in surplus(finished, self.context.config.finished_pods) {
                     self.delete(&pod, None).await?;
                 }
             }
@@ -160,10 +178,14 @@ impl Controller for PodGc {
                 let there = informers.nodes.get(&ObjectKey::cluster(name)).is_some();
                 let pods = informers.pods_by_node.get(name);
                 if there || pods.is_empty() {
+                    self.away.lock().remove(name);
                     return Ok(Done::Settled);
                 }
-                tokio::time::sleep(QUARANTINE).await;
-                let api: Api<core::Node> = Api::all(self.0.client.clone());
+                let away = self.since(name);
+                if away < QUARANTINE {
+                    return Ok(Done::Again(QUARANTINE.saturating_sub(away)));
+                }
+                let api: Api<core::Node> = Api::all(self.context.client.clone());
                 if call(api.get_metadata_opt(name)).await?.is_some() {
                     return Ok(Done::Settled);
                 }
