@@ -2,6 +2,7 @@
 //!
 //! - [`cli`]: what can be asked for, with help that teaches.
 //! - [`agent`], [`server`]: `bosun agent` and `bosun server`, until they are told to end.
+//! - [`dev`]: clusters of several nodes on this machine.
 //! - [`kubeconfig`]: a certificate for another user.
 //! - [`pods`], [`images`]: questions and orders to what runs; [`client`] asks the agent.
 //! - [`output`]: what a command answers. [`logs`]: to the journal or to standard error. [`memory`]: how the allocator behaves.
@@ -9,6 +10,7 @@
 mod agent;
 mod cli;
 mod client;
+mod dev;
 mod images;
 mod kubeconfig;
 mod logs;
@@ -39,6 +41,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Agent(args) => agent::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Dev(args) => dev::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(&args),
         Command::Pods(args) => once(pods::run(&args)),
         Command::Images(args) => once(images::run(&args)),

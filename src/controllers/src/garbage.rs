@@ -80,9 +80,9 @@ pub struct GarbageCollector {
 
 impl GarbageCollector {
     /// One that knows nothing yet.
-    pub fn new(context: Context) -> Self {
+    pub fn new(context: &Context) -> Self {
         Self {
-            client: context.client,
+            client: context.client.clone(),
             graph: Mutex::default(),
             served: Mutex::default(),
             queue: OnceLock::new(),

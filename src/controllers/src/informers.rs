@@ -1,6 +1,6 @@
 //! What there is, as far as it was heard of: one informer of each kind for all controllers.
 
-use bosun_client::{Index, Informer, Reader, informer::Config};
+use bosun_client::{Index, Informer, ObjectKey, Reader, informer::Config};
 use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinSet;
 
@@ -71,7 +71,14 @@ informers! {
         pods_by_namespace: pods of Pod, |pod: &Pod| pod.namespace();
         /// Pods by the node they are bound to.
         pods_by_node: pods of Pod, |pod: &Pod| pod.node().map(ToOwned::to_owned);
+        /// Slices by the namespace and name of their service.
+        slices_by_service: endpoint_slices of EndpointSlice, |slice: &EndpointSlice| service_of(slice);
         /// Services by their namespace.
         services_by_namespace: services of Service, |service: &Service| service.namespace();
     }
+}
+
+fn service_of(slice: &EndpointSlice) -> Option<String> {
+    let name = slice.labels().get("kubernetes.io/service-name")?;
+    Some(ObjectKey::new(slice.namespace()?, name).to_string())
 }

@@ -15,14 +15,22 @@
 //! - [`informers`], [`objects`]: what is followed, and what is read of it.
 //! - [`config`]: how the cluster is to be.
 
+pub mod bootstrap;
+pub mod certificates;
 pub mod config;
+pub mod disruption;
+pub mod endpoints;
 pub mod garbage;
 pub mod informers;
 pub mod namespace;
+pub mod node_cidr;
+pub mod node_lifecycle;
 pub mod objects;
+pub mod pod_gc;
 pub mod root_ca;
 pub mod runtime;
 pub mod service_account;
+pub mod ttl_after_finished;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -53,29 +61,98 @@ const CONTROLLERS: &[Row] = &[
     Row {
         name: "service-account",
         account: "service-account-controller",
-        run: |context| run(service_account::ServiceAccounts::new, context),
+        run: |context| run(service_account::ServiceAccounts::new(&context), context.metrics),
     },
     Row {
         name: "root-ca-certificate-publisher",
         account: "root-ca-cert-publisher",
-        run: |context| run(root_ca::RootCas::new, context),
+        run: |context| run(root_ca::RootCas::new(&context), context.metrics),
     },
     Row {
         name: "namespace",
         account: "namespace-controller",
-        run: |context| run(namespace::Namespaces::new, context),
+        run: |context| run(namespace::Namespaces::new(&context), context.metrics),
     },
     Row {
         name: "garbage-collector",
         account: "generic-garbage-collector",
-        run: |context| run(garbage::GarbageCollector::new, context),
+        run: |context| run(garbage::GarbageCollector::new(&context), context.metrics),
+    },
+    Row {
+        name: "node-lifecycle",
+        account: "node-controller",
+        run: |context| run(node_lifecycle::NodeLifecycle::new(&context), context.metrics),
+    },
+    Row {
+        name: "node-ipam",
+        account: "node-controller",
+        run: |context| run(node_cidr::NodeCidrs::new(&context), context.metrics),
+    },
+    Row {
+        name: "pod-garbage-collector",
+        account: "pod-garbage-collector",
+        run: |context| run(pod_gc::PodGc::new(&context), context.metrics),
+    },
+    Row {
+        name: "csr-approver",
+        account: "certificate-controller",
+        run: |context| run(certificates::Approver::of_clients(&context), context.metrics),
+    },
+    Row {
+        name: "kubelet-serving-csr-approver",
+        account: "kubelet-serving-approver",
+        run: |context| run(certificates::Approver::of_servers(&context), context.metrics),
+    },
+    Row {
+        name: "csr-signer",
+        account: "certificate-controller",
+        run: |context| run(certificates::Signer::new(&context), context.metrics),
+    },
+    Row {
+        name: "csr-cleaner",
+        account: "certificate-controller",
+        run: |context| run(certificates::Cleaner::new(&context), context.metrics),
+    },
+    Row {
+        name: "bootstrap-signer",
+        account: "bootstrap-signer",
+        run: |context| run(bootstrap::BootstrapSigner::new(&context), context.metrics),
+    },
+    Row {
+        name: "token-cleaner",
+        account: "token-cleaner",
+        run: |context| run(bootstrap::TokenCleaner::new(&context), context.metrics),
+    },
+    Row {
+        name: "endpointslice",
+        account: "endpointslice-controller",
+        run: |context| run(endpoints::Slices::new(&context), context.metrics),
+    },
+    Row {
+        name: "endpoints",
+        account: "endpoint-controller",
+        run: |context| run(endpoints::OldEndpoints::new(&context), context.metrics),
+    },
+    Row {
+        name: "endpointslice-mirroring",
+        account: "endpointslicemirroring-controller",
+        run: |context| run(endpoints::Mirror::new(&context), context.metrics),
+    },
+    Row {
+        name: "disruption",
+        account: "disruption-controller",
+        run: |context| run(disruption::Disruptions::new(&context), context.metrics),
+    },
+    Row {
+        name: "ttl-after-finished",
+        account: "ttl-after-finished-controller",
+        run: |context| run(ttl_after_finished::TtlAfterFinished::new(&context), context.metrics),
     },
 ];
 
 /// What makes a controller run.
-fn run<C: Controller>(new: fn(Context) -> C, context: Context) -> Run {
-    let metrics = context.metrics.clone();
-    Box::pin(controller::run(Arc::new(new(context)), metrics))
+fn run<C: Controller>(controller: C, metrics: Metrics) -> Run {
+    Box::pin(controller::run(Arc::new(controller), metrics))
 }
 
 /// The controllers of a cluster.

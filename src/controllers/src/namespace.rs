@@ -45,8 +45,8 @@ pub struct Namespaces(Context);
 
 impl Namespaces {
     /// Under the identity of the context's client.
-    pub fn new(context: Context) -> Self {
-        Self(context)
+    pub fn new(context: &Context) -> Self {
+        Self(context.clone())
     }
 
     /// Deletes what is in a namespace, and tells what is left.

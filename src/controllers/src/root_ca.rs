@@ -24,8 +24,8 @@ pub struct RootCas(Context);
 
 impl RootCas {
     /// Under the identity of the context's client.
-    pub fn new(context: Context) -> Self {
-        Self(context)
+    pub fn new(context: &Context) -> Self {
+        Self(context.clone())
     }
 }
 

@@ -20,8 +20,8 @@ pub struct ServiceAccounts(Context);
 
 impl ServiceAccounts {
     /// Under the identity of the context's client.
-    pub fn new(context: Context) -> Self {
-        Self(context)
+    pub fn new(context: &Context) -> Self {
+        Self(context.clone())
     }
 }
 

@@ -99,6 +99,34 @@ pub fn set_up_host_end(name: &str, alias: &str, ipv6: bool) -> Request {
     Request::plain(Message::SetLink(link))
 }
 
+/// Makes a bridge: a switch that links are plugged into by [`plug`]. It is made down.
+pub fn bridge(name: &str) -> Request {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+    ];
+    Request::create(Message::NewLink(link))
+}
+
+/// Plugs a link into a bridge and brings it up.
+pub fn plug(index: u32, bridge: u32) -> Request {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.header.flags = LinkFlags::Up;
+    link.header.change_mask = LinkFlags::Up;
+    link.attributes = vec![LinkAttribute::Controller(bridge)];
+    Request::plain(Message::SetLink(link))
+}
+
+/// Gives a link an alias, which people read in `ip link`.
+pub fn set_alias(index: u32, alias: &str) -> Request {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes = vec![LinkAttribute::IfAlias(alias.to_owned())];
+    Request::plain(Message::SetLink(link))
+}
+
 /// Brings a link up.
 pub fn up(index: u32) -> Request {
     let mut link = LinkMessage::default();
@@ -284,6 +312,20 @@ mod tests {
                 ipv6.then(|| vec![(8, vec![1])])
             );
         }
+    }
+
+    #[test]
+    fn a_link_is_plugged_into_a_bridge_and_brought_up_at_once() {
+        const IFLA_MASTER: i32 = 10;
+        let bytes = encode(&[plug(7, 3)], 1);
+        assert_eq!(
+            u32::from_ne_bytes(bytes[16 + 8..16 + 12].try_into().unwrap()),
+            libc::IFF_UP as u32
+        );
+        assert_eq!(value(&attributes(&bytes[HEADERS..]), IFLA_MASTER), 3u32.to_ne_bytes());
+        let made = encode(&[bridge("switch")], 1);
+        let info = attributes(&value(&attributes(&made[HEADERS..]), IFLA_LINKINFO));
+        assert!(value(&info, 1).starts_with(b"bridge"));
     }
 
     #[test]

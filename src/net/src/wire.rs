@@ -237,6 +237,15 @@ pub fn links(socket: &mut Socket) -> Result<Vec<Link>, socket::Error> {
     Ok(socket.list(&link::dump())?.iter().filter_map(told_link).collect())
 }
 
+/// All unicast routes of a family in the main table.
+pub fn routes(socket: &mut Socket, family: Family) -> Result<Vec<route::Route>, socket::Error> {
+    Ok(socket
+        .list(&route::dump(family))?
+        .iter()
+        .filter_map(told_route)
+        .collect())
+}
+
 pub(crate) fn told_link(message: &RouteNetlinkMessage) -> Option<Link> {
     match message {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),

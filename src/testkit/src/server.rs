@@ -147,6 +147,19 @@ impl Server {
         self.dir.path().join("kubeconfig")
     }
 
+    /// A kubeconfig for the node of this name.
+    pub async fn node_kubeconfig(&self, node: &str) -> anyhow::Result<PathBuf> {
+        let mut command = command(&programs::built("bosun")?);
+        command
+            .args(["kubeconfig", "--group", "system:nodes", "--allow-system-user"])
+            .args(["--user", &format!("system:node:{node}")])
+            .args(["--server", &format!("https://{}", self.address())])
+            .arg("--data-dir")
+            .arg(self.data_dir());
+        let output = programs::succeeding(command).await?;
+        self.file(&format!("{node}.kubeconfig"), &String::from_utf8_lossy(&output.stdout))
+    }
+
     /// Its process.
     pub fn pid(&self) -> Option<Pid> {
         self.process.as_ref()?.id().map(|pid| Pid::from_raw(pid as i32))
@@ -201,12 +214,7 @@ impl Server {
 
     /// `kubectl` as the administrator, to be run by the caller.
     pub fn kubectl_command(&self) -> anyhow::Result<Command> {
-        let mut command = command(&kubectl()?);
-        command
-            .env("KUBECONFIG", self.kubeconfig())
-            .env("KUBECACHEDIR", self.dir.path().join("kubectl-cache"))
-            .env("HOME", self.dir.path());
-        Ok(command)
+        kubectl_command(&self.kubeconfig(), self.dir.path())
     }
 
     /// All it has said.
@@ -265,6 +273,16 @@ fn kubectl() -> anyhow::Result<PathBuf> {
         .map(|dir| dir.join("kubectl"))
         .find(|path| path.is_file());
     found.context("kubectl is not installed, which these tests drive: apt-get install kubernetes-client")
+}
+
+/// `kubectl` with this kubeconfig, which keeps what it remembers in `home`.
+pub(crate) fn kubectl_command(kubeconfig: &Path, home: &Path) -> anyhow::Result<Command> {
+    let mut command = command(&kubectl()?);
+    command
+        .env("KUBECONFIG", kubeconfig)
+        .env("KUBECACHEDIR", home.join("kubectl-cache"))
+        .env("HOME", home);
+    Ok(command)
 }
 
 fn command(program: &Path) -> Command {
