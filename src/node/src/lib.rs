@@ -33,3 +33,4 @@ pub mod places;
 pub mod pod;
 pub mod probe;
 pub mod routes;
+pub mod stats;
