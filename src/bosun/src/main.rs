@@ -2,7 +2,7 @@
 //!
 //! - [`cli`]: what can be asked for, with help that teaches.
 //! - [`agent`], [`server`]: `bosun agent` and `bosun server`, until they are told to end.
-//! - [`kubeconfig`]: a certificate for another user.
+//! - [`kubeconfig`]: a certificate for another user. [`join`]: how a node is told to join a cluster.
 //! - [`token`]: what machines join with.
 //! - [`pods`], [`images`]: questions and orders to what runs; [`client`] asks the agent.
 //! - [`output`]: what a command answers. [`logs`]: to the journal or to standard error. [`memory`]: how the allocator behaves.
@@ -11,6 +11,7 @@ mod agent;
 mod cli;
 mod client;
 mod images;
+mod join;
 mod kubeconfig;
 mod logs;
 mod memory;
