@@ -1,7 +1,8 @@
 //! The node agent.
 //!
 //! ```text
-//!  manifest::ManifestSource ──ManifestEvent──▶ manager ──Message──▶ pod::worker (one task a UID)
+//!  manifest::ManifestSource ──ManifestEvent──▶ source ──PodEvent─┐
+//!  api::pods (watch) ─────────────────────────────────PodEvent───▶ manager ──Message──▶ pod::worker (one task a UID)
 //!  bosun_cri::Runtime ───────RuntimeEvent────▶    │                   ▲       │ Job
 //!                                                 └──▶ routes ────────┘       ▼
 //!  probe::Prober ────────────ProbeReport──────────────────────────────▶   pod::apply ──▶ runtime, disk, cgroups
@@ -20,6 +21,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod api;
 pub mod cgroup;
 pub mod checkpoint;
 pub mod config;
@@ -33,4 +35,5 @@ pub mod places;
 pub mod pod;
 pub mod probe;
 pub mod routes;
+pub mod source;
 pub mod stats;

@@ -147,6 +147,19 @@ impl Server {
         self.dir.path().join("kubeconfig")
     }
 
+    /// A kubeconfig for the node of this name.
+    pub async fn node_kubeconfig(&self, node: &str) -> anyhow::Result<PathBuf> {
+        let mut command = command(&programs::built("bosun")?);
+        command
+            .args(["kubeconfig", "--group", "system:nodes", "--allow-system-user"])
+            .args(["--user", &format!("system:node:{node}")])
+            .args(["--server", &format!("https://{}", self.address())])
+            .arg("--data-dir")
+            .arg(self.data_dir());
+        let output = programs::succeeding(command).await?;
+        self.file(&format!("{node}.kubeconfig"), &String::from_utf8_lossy(&output.stdout))
+    }
+
     /// Its process.
     pub fn pid(&self) -> Option<Pid> {
         self.process.as_ref()?.id().map(|pid| Pid::from_raw(pid as i32))

@@ -81,10 +81,14 @@ impl Gate {
     /// Whether a request may be answered, and why.
     pub(super) fn may(&self, request: &Request, query: &Query) -> Result<String, Status> {
         let fields = fields(request, query);
-        let attributes = Attributes {
+        let mut attributes = Attributes {
             fields: &fields,
             ..Attributes::of(request)
         };
+        // A list or watch of the one object of a name is about that object, and who may read it may follow it.
+        if let Some((_, name)) = fields.iter().find(|(field, _)| field == "metadata.name") {
+            attributes.name = name;
+        }
         match self.authorizer.authorize(&attributes) {
             Decision::Allow(reason) => Ok(reason),
             Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&attributes, &reason)),
