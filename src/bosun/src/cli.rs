@@ -10,7 +10,7 @@ use bosun_node::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{dev::DevArgs, server::ServerArgs};
+use crate::{dev::DevArgs, server::ServerArgs, token::TokenArgs};
 
 /// The Kubernetes node agent that really runs containers.
 #[derive(Debug, Parser)]
@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Print a kubeconfig for a user, with a certificate made for it
     Kubeconfig(KubeconfigArgs),
+    /// Make, list and delete the tokens that machines join with
+    Token(TokenArgs),
     /// Show the pods of the agent on this machine
     Pods(PodsArgs),
     /// Import and list the images that pods can use
@@ -367,7 +369,7 @@ fn cgroup_path(path: &str) -> Result<String, String> {
 }
 
 /// A time such as `30s`, `5m`, `1h`, `250ms`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u32 = number
