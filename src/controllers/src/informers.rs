@@ -4,9 +4,18 @@ use bosun_client::{Index, Informer, Reader, informer::Config};
 use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinSet;
 
-use crate::objects::{
-    DisruptionBudget, EndpointSlice, Endpoints, Lease, Namespace, Node, Pod, Quota, RootCa, Service, ServiceAccount,
-    SigningRequest, controller_of,
+use crate::{
+    cron_job::CronJob,
+    daemon_set::DaemonSet,
+    deployment::Deployment,
+    job::{self, Job},
+    objects::{
+        DisruptionBudget, EndpointSlice, Endpoints, Lease, Namespace, Node, Pod, Quota, RootCa, Service,
+        ServiceAccount, SigningRequest, controller_of,
+    },
+    replica_set::{ReplicaSet, ReplicationController},
+    stateful_set::{Claim, StatefulSet},
+    workload::revision::Revision,
 };
 
 macro_rules! informers {
@@ -63,8 +72,52 @@ informers! {
         budgets: DisruptionBudget;
         /// Quotas.
         quotas: Quota;
+        /// Deployments.
+        deployments: Deployment;
+        /// ReplicaSets.
+        replica_sets: ReplicaSet;
+        /// ReplicationControllers.
+        replication_controllers: ReplicationController;
+        /// StatefulSets.
+        stateful_sets: StatefulSet;
+        /// DaemonSets.
+        daemon_sets: DaemonSet;
+        /// Revisions of the templates of both.
+        revisions: Revision;
+        /// Claims of volumes.
+        claims: Claim;
+        /// Jobs.
+        jobs: Job;
+        /// CronJobs.
+        cron_jobs: CronJob;
     }
     index {
+        /// Pods that a Job has not counted, by the namespace and name of the Job.
+        tracked_pods: pods of Pod, |pod: &Pod| job::tracker(pod);
+        /// StatefulSets by their namespace.
+        stateful_sets_by_namespace: stateful_sets of StatefulSet, |set: &StatefulSet| set.namespace();
+        /// DaemonSets by their namespace.
+        daemon_sets_by_namespace: daemon_sets of DaemonSet, |set: &DaemonSet| set.namespace();
+        /// Revisions by the UID of their controller.
+        revisions_by_controller: revisions of Revision, |revision: &Revision| controller_of(&revision.metadata).map(|owner| owner.uid.clone());
+        /// Revisions that nobody controls, by their namespace.
+        orphan_revisions: revisions of Revision, |revision: &Revision| orphan(&revision.metadata);
+        /// Jobs by their namespace.
+        jobs_by_namespace: jobs of Job, |job: &Job| job.namespace();
+        /// Jobs by the UID of their controller.
+        jobs_by_controller: jobs of Job, |job: &Job| controller_of(&job.metadata).map(|owner| owner.uid.clone());
+        /// Pods that nobody controls, by their namespace.
+        orphan_pods: pods of Pod, |pod: &Pod| orphan(&pod.metadata);
+        /// ReplicaSets by the UID of their controller.
+        replica_sets_by_controller: replica_sets of ReplicaSet, |set: &ReplicaSet| controller_of(&set.metadata).map(|owner| owner.uid.clone());
+        /// ReplicaSets that nobody controls, by their namespace.
+        orphan_replica_sets: replica_sets of ReplicaSet, |set: &ReplicaSet| orphan(&set.metadata);
+        /// Deployments by their namespace.
+        deployments_by_namespace: deployments of Deployment, |deployment: &Deployment| deployment.namespace();
+        /// ReplicaSets by their namespace.
+        replica_sets_by_namespace: replica_sets of ReplicaSet, |set: &ReplicaSet| set.namespace();
+        /// ReplicationControllers by their namespace.
+        replication_controllers_by_namespace: replication_controllers of ReplicationController, |set: &ReplicationController| set.namespace();
         /// Pods by the UID of their controller.
         pods_by_controller: pods of Pod, |pod: &Pod| controller_of(&pod.metadata).map(|owner| owner.uid.clone());
         /// Pods by their namespace.
@@ -74,4 +127,12 @@ informers! {
         /// Services by their namespace.
         services_by_namespace: services of Service, |service: &Service| service.namespace();
     }
+}
+
+/// The namespace of an object that nobody controls.
+fn orphan(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<String> {
+    if controller_of(meta).is_some() {
+        return None;
+    }
+    meta.namespace.clone()
 }

@@ -14,11 +14,20 @@
 //! - [`runtime`]: the queue, the shape of a controller and what runs it, expectations, metrics.
 //! - [`informers`], [`objects`]: what is followed, and what is read of it.
 //! - [`config`]: how the cluster is to be.
+//! - [`workload`]: what those share that keep pods: [`deployment`], [`replica_set`] (and ReplicationControllers),
+//!   [`stateful_set`], [`daemon_set`], [`job`], [`cron_job`].
 
 pub mod config;
+pub mod cron_job;
+pub mod daemon_set;
+pub mod deployment;
 pub mod informers;
+pub mod job;
 pub mod objects;
+pub mod replica_set;
 pub mod runtime;
+pub mod stateful_set;
+pub mod workload;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -45,10 +54,45 @@ struct Row {
 }
 
 /// All controllers.
-const CONTROLLERS: &[Row] = &[];
+const CONTROLLERS: &[Row] = &[
+    Row {
+        name: "deployment",
+        account: "deployment-controller",
+        run: |context| run(deployment::Rollouts::new(&context), context.metrics),
+    },
+    Row {
+        name: "replicaset",
+        account: "replicaset-controller",
+        run: |context| run(replica_set::ReplicaSets::new(&context), context.metrics),
+    },
+    Row {
+        name: "replicationcontroller",
+        account: "replication-controller",
+        run: |context| run(replica_set::ReplicaSets::of_controllers(&context), context.metrics),
+    },
+    Row {
+        name: "statefulset",
+        account: "statefulset-controller",
+        run: |context| run(stateful_set::StatefulSets::new(&context), context.metrics),
+    },
+    Row {
+        name: "daemonset",
+        account: "daemon-set-controller",
+        run: |context| run(daemon_set::DaemonSets::new(&context), context.metrics),
+    },
+    Row {
+        name: "job",
+        account: "job-controller",
+        run: |context| run(job::Jobs::new(&context), context.metrics),
+    },
+    Row {
+        name: "cronjob",
+        account: "cronjob-controller",
+        run: |context| run(cron_job::CronJobs::new(&context), context.metrics),
+    },
+];
 
 /// What makes a controller run.
-#[allow(dead_code, reason = "until the first controller stands in the table")]
 fn run<C: Controller>(controller: C, metrics: Metrics) -> Run {
     Box::pin(controller::run(Arc::new(controller), metrics))
 }
