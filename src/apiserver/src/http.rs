@@ -25,12 +25,13 @@ mod observe;
 mod openapi;
 pub mod options;
 pub mod paths;
+mod places;
 pub mod query;
 mod resources;
 pub mod router;
 pub mod target;
 
-pub use body::Body;
+pub use body::{Body, Observer};
 pub use gate::Gate;
 pub use health::Health;
 pub use paths::Paths;

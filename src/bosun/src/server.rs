@@ -1,6 +1,8 @@
 //! `bosun server`: opens what the server stands on, and serves until it is told to end.
 
 mod args;
+mod control;
+mod within;
 
 use std::{
     fs,
@@ -100,7 +102,9 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
         reached(&settings, address),
         Timestamp::now(),
     )?);
-    let metrics = Metrics::new(&discovery::git_version());
+    let mut counted = prometheus_client::registry::Registry::default();
+    let control_counted = control::Counted::new(&mut counted);
+    let metrics = Metrics::beside(counted, &discovery::git_version());
     let store = Arc::new(Timed::new(open_store(&settings).await?, metrics.clone()));
     let config = registry::Config {
         transformers: [(builtin::prefix("", "secrets"), keeper.sealer.clone() as _)].into(),
@@ -159,6 +163,10 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
     advertised.write(&registry, Timestamp::now()).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(advertised.keep(registry.clone()));
+    let mut loops = JoinSet::new();
+    if !settings.api_only {
+        loops = control::start(&settings, &router, &keeper, control_counted, &end)?;
+    }
     let tls = server::tls_config(keeper.resolver(), AnyClient::new(&keeper.authority().certificate))?;
 
     write_kubeconfig(&settings.kubeconfig, &keeper, local)?;
@@ -166,6 +174,7 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
     let serving = server::serve(listener, Arc::new(tls), router, limits, end);
     ready_line(&settings, local, started);
     serving.await;
+    loops.shutdown().await;
     audit.flush();
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! How rooms that speak only the Kubernetes API hear of objects and change them.
 //!
+//! - [`connect`]: clients from a kubeconfig, or by a certificate that may be replaced.
 //! - [`informer`]: one list and watch of a kind, kept as a map of small objects that many read. Each informer is one
 //!   long-lived task; readers share its map, and subscribers are told each change over a channel of their own.
 //! - [`projected`]: structures that hold only the fields of a kind that somebody reads.
@@ -15,6 +16,7 @@ extern crate self as bosun_client;
 
 pub mod backoff;
 pub mod call;
+pub mod connect;
 pub mod events;
 pub mod informer;
 pub mod key;

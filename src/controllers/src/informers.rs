@@ -1,6 +1,7 @@
 //! What there is, as far as it was heard of: one informer of each kind for all controllers.
 
 use bosun_client::{Index, Informer, Reader, informer::Config};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinSet;
 
@@ -99,17 +100,17 @@ informers! {
         /// DaemonSets by their namespace.
         daemon_sets_by_namespace: daemon_sets of DaemonSet, |set: &DaemonSet| set.namespace();
         /// Revisions by the UID of their controller.
-        revisions_by_controller: revisions of Revision, |revision: &Revision| controller_of(&revision.metadata).map(|owner| owner.uid.clone());
+        revisions_by_controller: revisions of Revision, |revision: &Revision| owner(&revision.metadata);
         /// Revisions that nobody controls, by their namespace.
         orphan_revisions: revisions of Revision, |revision: &Revision| orphan(&revision.metadata);
         /// Jobs by their namespace.
         jobs_by_namespace: jobs of Job, |job: &Job| job.namespace();
         /// Jobs by the UID of their controller.
-        jobs_by_controller: jobs of Job, |job: &Job| controller_of(&job.metadata).map(|owner| owner.uid.clone());
+        jobs_by_controller: jobs of Job, |job: &Job| owner(&job.metadata);
         /// Pods that nobody controls, by their namespace.
         orphan_pods: pods of Pod, |pod: &Pod| orphan(&pod.metadata);
         /// ReplicaSets by the UID of their controller.
-        replica_sets_by_controller: replica_sets of ReplicaSet, |set: &ReplicaSet| controller_of(&set.metadata).map(|owner| owner.uid.clone());
+        replica_sets_by_controller: replica_sets of ReplicaSet, |set: &ReplicaSet| owner(&set.metadata);
         /// ReplicaSets that nobody controls, by their namespace.
         orphan_replica_sets: replica_sets of ReplicaSet, |set: &ReplicaSet| orphan(&set.metadata);
         /// Deployments by their namespace.
@@ -117,9 +118,11 @@ informers! {
         /// ReplicaSets by their namespace.
         replica_sets_by_namespace: replica_sets of ReplicaSet, |set: &ReplicaSet| set.namespace();
         /// ReplicationControllers by their namespace.
-        replication_controllers_by_namespace: replication_controllers of ReplicationController, |set: &ReplicationController| set.namespace();
+        replication_controllers_by_namespace: replication_controllers of ReplicationController, |set: &ReplicationController| {
+            set.namespace()
+        };
         /// Pods by the UID of their controller.
-        pods_by_controller: pods of Pod, |pod: &Pod| controller_of(&pod.metadata).map(|owner| owner.uid.clone());
+        pods_by_controller: pods of Pod, |pod: &Pod| owner(&pod.metadata);
         /// Pods by their namespace.
         pods_by_namespace: pods of Pod, |pod: &Pod| pod.namespace();
         /// Pods by the node they are bound to.
@@ -129,8 +132,13 @@ informers! {
     }
 }
 
+/// The UID of an object's controller.
+fn owner(meta: &ObjectMeta) -> Option<String> {
+    controller_of(meta).map(|owner| owner.uid.clone())
+}
+
 /// The namespace of an object that nobody controls.
-fn orphan(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<String> {
+fn orphan(meta: &ObjectMeta) -> Option<String> {
     if controller_of(meta).is_some() {
         return None;
     }

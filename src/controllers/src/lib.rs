@@ -17,15 +17,24 @@
 //! - [`workload`]: what those share that keep pods: [`deployment`], [`replica_set`] (and ReplicationControllers),
 //!   [`stateful_set`], [`daemon_set`], [`job`], [`cron_job`].
 
+pub mod bootstrap;
+pub mod certificates;
 pub mod config;
 pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
+pub mod garbage;
 pub mod informers;
 pub mod job;
+pub mod namespace;
+pub mod node_cidr;
+pub mod node_lifecycle;
 pub mod objects;
+pub mod pod_gc;
 pub mod replica_set;
+pub mod root_ca;
 pub mod runtime;
+pub mod service_account;
 pub mod stateful_set;
 pub mod workload;
 
@@ -58,43 +67,109 @@ const CONTROLLERS: &[Row] = &[
     Row {
         name: "deployment",
         account: "deployment-controller",
-        run: |context| run(deployment::Rollouts::new(&context), context.metrics),
+        run: |context| run(|context| deployment::Rollouts::new(&context), context),
     },
     Row {
         name: "replicaset",
         account: "replicaset-controller",
-        run: |context| run(replica_set::ReplicaSets::new(&context), context.metrics),
+        run: |context| run(|context| replica_set::ReplicaSets::new(&context), context),
     },
     Row {
         name: "replicationcontroller",
         account: "replication-controller",
-        run: |context| run(replica_set::ReplicaSets::of_controllers(&context), context.metrics),
+        run: |context| run(|context| replica_set::ReplicaSets::of_controllers(&context), context),
     },
     Row {
         name: "statefulset",
         account: "statefulset-controller",
-        run: |context| run(stateful_set::StatefulSets::new(&context), context.metrics),
+        run: |context| run(|context| stateful_set::StatefulSets::new(&context), context),
     },
     Row {
         name: "daemonset",
         account: "daemon-set-controller",
-        run: |context| run(daemon_set::DaemonSets::new(&context), context.metrics),
+        run: |context| run(|context| daemon_set::DaemonSets::new(&context), context),
     },
     Row {
         name: "job",
         account: "job-controller",
-        run: |context| run(job::Jobs::new(&context), context.metrics),
+        run: |context| run(|context| job::Jobs::new(&context), context),
     },
     Row {
         name: "cronjob",
         account: "cronjob-controller",
-        run: |context| run(cron_job::CronJobs::new(&context), context.metrics),
+        run: |context| run(|context| cron_job::CronJobs::new(&context), context),
+    },
+    Row {
+        name: "service-account",
+        account: "service-account-controller",
+        run: |context| run(service_account::ServiceAccounts::new, context),
+    },
+    Row {
+        name: "root-ca-certificate-publisher",
+        account: "root-ca-cert-publisher",
+        run: |context| run(root_ca::RootCas::new, context),
+    },
+    Row {
+        name: "namespace",
+        account: "namespace-controller",
+        run: |context| run(namespace::Namespaces::new, context),
+    },
+    Row {
+        name: "garbage-collector",
+        account: "generic-garbage-collector",
+        run: |context| run(garbage::GarbageCollector::new, context),
+    },
+    Row {
+        name: "node-lifecycle",
+        account: "node-controller",
+        run: |context| run(node_lifecycle::NodeLifecycle::new, context),
+    },
+    Row {
+        name: "node-ipam",
+        account: "node-controller",
+        run: |context| run(node_cidr::NodeCidrs::new, context),
+    },
+    Row {
+        name: "pod-garbage-collector",
+        account: "pod-garbage-collector",
+        run: |context| run(pod_gc::PodGc::new, context),
+    },
+    Row {
+        name: "csr-approver",
+        account: "certificate-controller",
+        run: |context| run(certificates::Approver::of_clients, context),
+    },
+    Row {
+        name: "kubelet-serving-csr-approver",
+        account: "kubelet-serving-approver",
+        run: |context| run(certificates::Approver::of_servers, context),
+    },
+    Row {
+        name: "csr-signer",
+        account: "certificate-controller",
+        run: |context| run(certificates::Signer::new, context),
+    },
+    Row {
+        name: "csr-cleaner",
+        account: "certificate-controller",
+        run: |context| run(certificates::Cleaner::new, context),
+    },
+    Row {
+        name: "bootstrap-signer",
+        account: "bootstrap-signer",
+        run: |context| run(bootstrap::BootstrapSigner::new, context),
+    },
+    Row {
+        name: "token-cleaner",
+        account: "token-cleaner",
+        run: |context| run(bootstrap::TokenCleaner::new, context),
     },
 ];
 
 /// What makes a controller run.
-fn run<C: Controller>(controller: C, metrics: Metrics) -> Run {
-    Box::pin(controller::run(Arc::new(controller), metrics))
+fn run<C: Controller>(new: fn(Context) -> C, context: Context) -> Run {
+    let metrics = context.metrics.clone();
+    Box::pin(controller::run(Arc::new(new(context)), metrics))
 }
 
 /// The controllers of a cluster.

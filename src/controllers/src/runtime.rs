@@ -6,6 +6,7 @@
 
 pub mod context;
 pub mod controller;
+pub mod discovery;
 pub mod expectations;
 pub mod metrics;
 pub mod queue;

@@ -69,7 +69,7 @@ impl Server {
         let port = self.address.map_or(0, |address| address.port());
         let mut command = command(&programs::built("bosun")?);
         command
-            .args(["server", "--no-agent", "--bind", "127.0.0.1"])
+            .args(["server", "--api-only", "--bind", "127.0.0.1"])
             .args(["--port", &port.to_string()])
             .arg("--data-dir")
             .arg(self.data_dir())

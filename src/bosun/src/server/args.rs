@@ -55,9 +55,16 @@ pub(crate) struct ServerArgs {
     /// Where objects are stored: 'embedded', in the data directory, or etcd [default: embedded]
     #[arg(long, value_name = "embedded|etcd=URL,...")]
     datastore: Option<String>,
-    /// Serve the API only, without running pods on this machine
+    /// Pods get their addresses from this range, a part of it on each node; a second one, of the other family, after a
+    /// comma [default: 10.42.0.0/16]
+    #[arg(long, value_name = "CIDR[,CIDR]")]
+    cluster_cidr: Option<String>,
+    /// Don't run pods on this machine
     #[arg(long)]
     no_agent: bool,
+    /// Serve the API and nothing else: no controllers, no scheduler, no pods. Others may run these against it
+    #[arg(long)]
+    api_only: bool,
     /// The administrator's kubeconfig is written here [default: in the data directory,
     /// server/admin.kubeconfig]
     #[arg(long, value_name = "FILE")]
@@ -81,8 +88,10 @@ pub(crate) struct Settings {
     /// `None`: as the routes say.
     pub(crate) advertise_address: Option<IpAddr>,
     pub(crate) service_cidrs: Vec<Cidr>,
+    pub(crate) cluster_cidrs: Vec<Cidr>,
     pub(crate) cluster_domain: String,
     pub(crate) datastore: Datastore,
+    pub(crate) api_only: bool,
     pub(crate) kubeconfig: PathBuf,
     pub(crate) audit_policy: Option<PathBuf>,
 }
@@ -118,7 +127,8 @@ impl ServerArgs {
     }
 
     fn over(&self, file: Self) -> Result<Settings, SettingsError> {
-        if !(self.no_agent || file.no_agent) {
+        let api_only = self.api_only || file.api_only;
+        if !(self.no_agent || file.no_agent || api_only) {
             return Err(SettingsError::Value(
                 "the server cannot run this machine's pods yet: start it with --no-agent, and they can be run from \
                  files by 'bosun agent'"
@@ -136,6 +146,9 @@ impl ServerArgs {
             advertise_address: self.advertise_address.or(file.advertise_address),
             service_cidrs: cidrs(&text(&self.service_cidr, file.service_cidr, "10.43.0.0/16"))
                 .map_err(|why| SettingsError::Value(format!("--service-cidr: {why}")))?,
+            cluster_cidrs: cidrs(&text(&self.cluster_cidr, file.cluster_cidr, "10.42.0.0/16"))
+                .map_err(|why| SettingsError::Value(format!("--cluster-cidr: {why}")))?,
+            api_only,
             cluster_domain: domain(&text(&self.cluster_domain, file.cluster_domain, "cluster.local"))
                 .map_err(|why| SettingsError::Value(format!("--cluster-domain: {why}")))?,
             datastore: datastore(&text(&self.datastore, file.datastore, "embedded"))
@@ -224,6 +237,8 @@ mod tests {
                 port: 6443,
                 advertise_address: None,
                 service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
+                cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
+                api_only: false,
                 cluster_domain: "cluster.local".to_owned(),
                 datastore: Datastore::Embedded,
                 kubeconfig: "/var/lib/bosun/server/admin.kubeconfig".into(),
@@ -263,6 +278,7 @@ mod tests {
         for (flags, words) in [
             ("--service-cidr 10.0.0.0/8,11.0.0.0/8", "one IPv4 and one IPv6"),
             ("--service-cidr x", "--service-cidr"),
+            ("--cluster-cidr x", "--cluster-cidr"),
             ("--cluster-domain A_b", "--cluster-domain"),
             ("--datastore sqlite", "embedded, or etcd="),
             ("--datastore etcd=a", "embedded, or etcd="),

@@ -120,6 +120,11 @@ impl<K: Clone + Eq + Hash + Ord + Send + Sync + 'static> Watches<K> {
         self.complete.push(Box::pin(async move { reader.synced().await }));
     }
 
+    /// Waits for something else before the first run.
+    pub fn until(&mut self, ready: impl Future<Output = ()> + Send + 'static) {
+        self.complete.push(Box::pin(ready));
+    }
+
     /// The queue itself, for what isn't an informer's change.
     pub fn queue(&self) -> &Arc<Queue<K>> {
         &self.queue
