@@ -70,37 +70,37 @@ const CONTROLLERS: &[Row] = &[
     Row {
         name: "deployment",
         account: "deployment-controller",
-        run: |context| run(|context| deployment::Rollouts::new(&context), context),
+        run: |context| run(deployment::Rollouts::new(&context), context.metrics),
     },
     Row {
         name: "replicaset",
         account: "replicaset-controller",
-        run: |context| run(|context| replica_set::ReplicaSets::new(&context), context),
+        run: |context| run(replica_set::ReplicaSets::new(&context), context.metrics),
     },
     Row {
         name: "replicationcontroller",
         account: "replication-controller",
-        run: |context| run(|context| replica_set::ReplicaSets::of_controllers(&context), context),
+        run: |context| run(replica_set::ReplicaSets::of_controllers(&context), context.metrics),
     },
     Row {
         name: "statefulset",
         account: "statefulset-controller",
-        run: |context| run(|context| stateful_set::StatefulSets::new(&context), context),
+        run: |context| run(stateful_set::StatefulSets::new(&context), context.metrics),
     },
     Row {
         name: "daemonset",
         account: "daemon-set-controller",
-        run: |context| run(|context| daemon_set::DaemonSets::new(&context), context),
+        run: |context| run(daemon_set::DaemonSets::new(&context), context.metrics),
     },
     Row {
         name: "job",
         account: "job-controller",
-        run: |context| run(|context| job::Jobs::new(&context), context),
+        run: |context| run(job::Jobs::new(&context), context.metrics),
     },
     Row {
         name: "cronjob",
         account: "cronjob-controller",
-        run: |context| run(|context| cron_job::CronJobs::new(&context), context),
+        run: |context| run(cron_job::CronJobs::new(&context), context.metrics),
     },
     Row {
         name: "service-account",
