@@ -3,6 +3,7 @@
 //! - [`cli`]: what can be asked for, with help that teaches.
 //! - [`agent`], [`server`]: `bosun agent` and `bosun server`, until they are told to end.
 //! - [`kubeconfig`]: a certificate for another user.
+//! - [`upkeep`]: a damaged store, a new encryption key.
 //! - [`pods`], [`images`]: questions and orders to what runs; [`client`] asks the agent.
 //! - [`output`]: what a command answers. [`logs`]: to the journal or to standard error. [`memory`]: how the allocator behaves.
 
@@ -16,6 +17,7 @@ mod memory;
 mod output;
 mod pods;
 mod server;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Agent(args) => agent::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(&args),
+        Command::Salvage(args) => upkeep::salvage(&args),
+        Command::RotateEncryptionKey(args) => upkeep::rotate_encryption_key(&args),
         Command::Pods(args) => once(pods::run(&args)),
         Command::Images(args) => once(images::run(&args)),
         Command::Version => {
