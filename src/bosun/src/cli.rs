@@ -42,6 +42,12 @@ pub(crate) enum Command {
     Kubeconfig(KubeconfigArgs),
     /// Make, list and delete the tokens that machines join with
     Token(TokenArgs),
+    /// Make a whole store of a damaged one, and say what is lost
+    #[command(after_help = SALVAGE_EXAMPLES)]
+    Salvage(DataDirArgs),
+    /// Make a new key for what is encrypted at rest
+    #[command(after_help = ROTATE_EXAMPLES)]
+    RotateEncryptionKey(DataDirArgs),
     /// Show the pods of the agent on this machine
     Pods(PodsArgs),
     /// Import and list the images that pods can use
@@ -222,6 +228,30 @@ pub(crate) struct KubeconfigArgs {
     /// Allow a name that begins with system:, as the system's own components have
     #[arg(long)]
     pub(crate) allow_system_user: bool,
+}
+
+const SALVAGE_EXAMPLES: &str = "\
+For a server that does not start because its store is damaged, and of which there is no better copy. Exactly what is \
+damaged is dropped, each object named; the damaged files are kept beside. Resource versions go on a million higher, so \
+that clients read everything anew.
+
+Examples:
+  bosun salvage
+      the store in /var/lib/bosun; the server must not run";
+
+const ROTATE_EXAMPLES: &str = "\
+Secrets are encrypted in the store with the first key of server/pki/encryption.json in the data directory. This puts a \
+new one first; at its next start the server encrypts all Secrets with it anew.
+
+Examples:
+  bosun rotate-encryption-key && systemctl restart bosun";
+
+/// A server's data
+#[derive(Args, Debug)]
+pub(crate) struct DataDirArgs {
+    /// The server's --data-dir
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/bosun")]
+    pub(crate) data_dir: PathBuf,
 }
 
 const PODS_EXAMPLES: &str = "\

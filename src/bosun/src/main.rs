@@ -5,6 +5,7 @@
 //! - [`dev`]: clusters of several nodes on this machine.
 //! - [`kubeconfig`]: a certificate for another user. [`join`]: how a node is told to join a cluster.
 //! - [`token`]: what machines join with.
+//! - [`upkeep`]: a damaged store, a new encryption key.
 //! - [`pods`], [`images`]: questions and orders to what runs; [`client`] asks the agent.
 //! - [`output`]: what a command answers. [`logs`]: to the journal or to standard error. [`memory`]: how the allocator behaves.
 
@@ -21,6 +22,7 @@ mod output;
 mod pods;
 mod server;
 mod token;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Dev(args) => dev::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(&args),
         Command::Token(args) => once(token::run(&args)),
+        Command::Salvage(args) => upkeep::salvage(&args),
+        Command::RotateEncryptionKey(args) => upkeep::rotate_encryption_key(&args),
         Command::Pods(args) => once(pods::run(&args)),
         Command::Images(args) => once(images::run(&args)),
         Command::Version => {
