@@ -15,7 +15,7 @@ use tokio::{
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{
-    ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo,
+    ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo, Terminal,
     events::{self, Hub},
     runtime::{Error, Result},
     v1::{self, image_service_client::ImageServiceClient, runtime_service_client::RuntimeServiceClient},
@@ -330,6 +330,12 @@ impl Runtime for CriClient {
         Ok(self.call("ListContainers", "", READ_DEADLINE, answer).await?.containers)
     }
 
+    async fn sandbox_stats(&self) -> Result<Vec<v1::PodSandboxStats>> {
+        let mut client = self.runtime.clone();
+        let answer = client.list_pod_sandbox_stats(v1::ListPodSandboxStatsRequest { filter: None });
+        Ok(self.call("ListPodSandboxStats", "", READ_DEADLINE, answer).await?.stats)
+    }
+
     async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
         let mut client = self.runtime.clone();
         // The runtime kills the process at its own time limit; withdrawing the request would not, so ours is later.
@@ -346,6 +352,40 @@ impl Runtime for CriClient {
             stderr: answer.stderr,
             exit_code: answer.exit_code,
         })
+    }
+
+    async fn exec_url(&self, id: &ContainerId, command: &[String], terminal: &Terminal) -> Result<String> {
+        let mut client = self.runtime.clone();
+        let answer = client.exec(v1::ExecRequest {
+            container_id: id.to_string(),
+            cmd: command.to_vec(),
+            tty: terminal.tty,
+            stdin: terminal.stdin,
+            stdout: terminal.stdout,
+            stderr: terminal.stderr,
+        });
+        Ok(self.call("Exec", id.as_str(), READ_DEADLINE, answer).await?.url)
+    }
+
+    async fn attach_url(&self, id: &ContainerId, terminal: &Terminal) -> Result<String> {
+        let mut client = self.runtime.clone();
+        let answer = client.attach(v1::AttachRequest {
+            container_id: id.to_string(),
+            stdin: terminal.stdin,
+            tty: terminal.tty,
+            stdout: terminal.stdout,
+            stderr: terminal.stderr,
+        });
+        Ok(self.call("Attach", id.as_str(), READ_DEADLINE, answer).await?.url)
+    }
+
+    async fn port_forward_url(&self, id: &SandboxId) -> Result<String> {
+        let mut client = self.runtime.clone();
+        let answer = client.port_forward(v1::PortForwardRequest {
+            pod_sandbox_id: id.to_string(),
+            port: Vec::new(),
+        });
+        Ok(self.call("PortForward", id.as_str(), READ_DEADLINE, answer).await?.url)
     }
 
     async fn reopen_log(&self, id: &ContainerId) -> Result<()> {

@@ -109,9 +109,17 @@ struct State {
     faults: Faults,
     calls: Vec<Call>,
     on_exec: Arc<OnExec>,
+    streaming: Option<String>,
     network_ready: bool,
     events_broken: bool,
     cut_off_completes: bool,
+}
+
+impl State {
+    fn stream_url(&self, kind: &str, id: &str) -> std::result::Result<String, Refusal> {
+        let base = self.streaming.as_ref().map(|base| format!("{base}/{kind}/{id}"));
+        base.ok_or_else(|| (ErrorKind::Unimplemented, "no streaming server stands in".to_owned()))
+    }
 }
 
 impl Default for FakeRuntime {
@@ -134,6 +142,7 @@ impl FakeRuntime {
             faults: Faults::default(),
             calls: Vec::new(),
             on_exec: Arc::new(|_, _| ExecReply::default()),
+            streaming: None,
             network_ready: true,
             events_broken: false,
             cut_off_completes: false,
@@ -169,6 +178,12 @@ impl FakeRuntime {
     /// What commands in containers do.
     pub fn on_exec(&self, reply: impl Fn(&ContainerId, &[String]) -> ExecReply + Send + Sync + 'static) {
         self.lock().on_exec = Arc::new(reply);
+    }
+
+    /// The base of the URLs at which a server of the test's own stands in for the runtime's: `…/exec/<container>`,
+    /// `…/attach/<container>`, `…/portforward/<sandbox>`.
+    pub fn stream_at(&self, base: &str) {
+        self.lock().streaming = Some(base.to_owned());
     }
 
     /// The main process of a running container ends.
@@ -418,6 +433,19 @@ impl FakeRuntime {
             failed: false,
             kept: false,
         })
+    }
+
+    /// A call that asks where a container's processes can be talked to.
+    async fn stream_into(&self, call: &'static str, kind: &str, id: &ContainerId) -> Result<String> {
+        self.read(call, id.as_str(), |state, _| {
+            let container = state.world.container(id)?;
+            if !container.is_running() {
+                let message = format!("container {} is not running", container.name());
+                return Err((ErrorKind::Failed, message));
+            }
+            state.stream_url(kind, id.as_str())
+        })
+        .await
     }
 
     /// A call that only looks.

@@ -41,4 +41,4 @@ pub use bosun_proto::cri as v1;
 pub use client::{CriClient, EndpointError};
 pub use fake::FakeRuntime;
 pub use managed::{Managed, ManagedConfig};
-pub use runtime::{Error, ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo};
+pub use runtime::{Error, ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo, Terminal};

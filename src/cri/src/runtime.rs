@@ -97,6 +97,19 @@ pub struct ExecOutput {
     pub exit_code: i32,
 }
 
+/// A command in a container, or its main process, to which somebody wants to talk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terminal {
+    /// Whether it reads.
+    pub stdin: bool,
+    /// Whether its output is wanted.
+    pub stdout: bool,
+    /// Whether its complaints are; never with a terminal.
+    pub stderr: bool,
+    /// Whether it has a terminal.
+    pub tty: bool,
+}
+
 /// A container runtime.
 ///
 /// Every call has a deadline and may be repeated: stopping or removing what is gone succeeds, and a repeated
@@ -157,6 +170,32 @@ pub trait Runtime: Send + Sync + 'static {
     /// ([`ErrorKind::DeadlineExceeded`] beyond it; the process is killed).
     async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput>;
 
+    /// Where a command in a container can be talked to: a URL that is good for one session, within a minute, of the
+    /// runtime's own server.
+    async fn exec_url(&self, id: &ContainerId, _command: &[String], _terminal: &Terminal) -> Result<String> {
+        Err(unimplemented("Exec", id.as_str()))
+    }
+
+    /// Where a container's main process can be talked to.
+    async fn attach_url(&self, id: &ContainerId, _terminal: &Terminal) -> Result<String> {
+        Err(unimplemented("Attach", id.as_str()))
+    }
+
+    /// Where connections into a sandbox can be made.
+    async fn port_forward_url(&self, id: &SandboxId) -> Result<String> {
+        Err(unimplemented("PortForward", id.as_str()))
+    }
+
+    /// What the pods' sandboxes and containers consume.
+    async fn sandbox_stats(&self) -> Result<Vec<v1::PodSandboxStats>> {
+        Err(Error {
+            call: "ListPodSandboxStats",
+            object: String::new(),
+            kind: ErrorKind::Unimplemented,
+            message: "the runtime does not tell what pods consume".to_owned(),
+        })
+    }
+
     /// Makes the runtime open a container's log file anew, after a rotation.
     async fn reopen_log(&self, id: &ContainerId) -> Result<()>;
 
@@ -179,4 +218,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// stands. The stream reconnects by itself, for as long as the receiver lives. A receiver that falls behind
     /// gets `Resync` in place of what it missed.
     fn subscribe(&self) -> mpsc::Receiver<RuntimeEvent>;
+}
+
+fn unimplemented(call: &'static str, object: &str) -> Error {
+    Error {
+        call,
+        object: object.to_owned(),
+        kind: ErrorKind::Unimplemented,
+        message: "the runtime has no streaming server".to_owned(),
+    }
 }

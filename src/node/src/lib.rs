@@ -13,7 +13,7 @@
 //! Long-lived tasks: the [`manager`], one [`pod::worker`] a pod, the [`probe`] scheduler, the [`manifest`] source, the
 //!
 //! Pure: [`pod::phase`], [`pod::plan`], [`pod::status`], [`pod::backoff`], [`pod::observed`], [`pod::verdicts`],
-//! [`pod::env`], [`pod::security`], [`pod::sandbox`], [`pod::container`], [`pod::orphan`], [`cgroup::amounts`],
+//! [`pod::env`], [`pod::security`], [`pod::sandbox`], [`pod::container`], [`pod::orphan`], [`pod::payload`], [`pod::news`], [`cgroup::amounts`],
 //! [`probe::schedule`], [`places`]. Everything else does what these decide.
 
 pub mod admin;
@@ -32,3 +32,4 @@ pub mod pod;
 pub mod probe;
 pub mod routes;
 pub mod source;
+pub mod stats;

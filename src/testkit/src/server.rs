@@ -32,6 +32,10 @@ use crate::{PATIENCE, programs};
 pub struct ServerOptions {
     /// More flags.
     pub flags: Vec<String>,
+    /// The data directory is a file system of its own of so many MiB, which lasts as long as the process.
+    pub disk: Option<u32>,
+    /// The keys and certificates of another server, whose cluster this one belongs to.
+    pub keys_of: Option<PathBuf>,
 }
 
 /// A server under test. Dropping it ends it by force and removes its folder.
@@ -57,6 +61,9 @@ impl Server {
             process: None,
             address: None,
         };
+        if let Some(other) = &server.options.keys_of {
+            copy(&other.join("server/pki"), &server.data_dir().join("server/pki"))?;
+        }
         server.run().await?;
         Ok(server)
     }
@@ -67,9 +74,9 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.log())?;
         // The same port again, as after a machine's restart.
         let port = self.address.map_or(0, |address| address.port());
-        let mut command = command(&programs::built("bosun")?);
+        let mut command = self.program()?;
         command
-            .args(["server", "--no-agent", "--bind", "127.0.0.1"])
+            .args(["server", "--api-only", "--bind", "127.0.0.1"])
             .args(["--port", &port.to_string()])
             .arg("--data-dir")
             .arg(self.data_dir())
@@ -93,6 +100,29 @@ impl Server {
         let address = url.with_context(|| format!("the ready line names no address: {line:?}"))?;
         self.address = Some(address.trim_end_matches(',').parse()?);
         Ok(())
+    }
+
+    /// The program, if need be with a disk of its own: in a mount namespace, for which nobody must be root.
+    fn program(&self) -> anyhow::Result<Command> {
+        let program = programs::built("bosun")?;
+        let Some(size) = self.options.disk else {
+            return Ok(command(&program));
+        };
+        fs::create_dir_all(self.data_dir())?;
+        let script = format!("mount -t tmpfs -o size={size}m,mode=700 bosun-test \"$0\" && exec \"$@\"");
+        let mut unshare = command(Path::new("unshare"));
+        unshare
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+            .arg(self.data_dir())
+            .arg(program);
+        Ok(unshare)
+    }
+
+    /// The data directory as the server sees it.
+    pub fn seen_data_dir(&self) -> anyhow::Result<PathBuf> {
+        let pid = self.pid().context("the server does not run")?;
+        let inside = self.data_dir();
+        Ok(Path::new(&format!("/proc/{pid}/root")).join(inside.strip_prefix("/").unwrap_or(&inside)))
     }
 
     /// Where it listens.
@@ -224,6 +254,21 @@ impl Drop for Server {
         }
         // The process is killed when its handle is dropped.
     }
+}
+
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 /// The machine's `kubectl`.

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{FakeRuntime, Suffering, invalid, refused, world::Container};
 use crate::{
-    ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo,
+    ErrorKind, ExecOutput, Runtime, RuntimeEvent, RuntimeInfo, Terminal,
     client::{CREATE_DEADLINE, EXEC_SLACK, PULL_DEADLINE, STOP_SLACK},
     events::FanOut,
     runtime::{Error, Result},
@@ -224,6 +224,22 @@ impl Runtime for FakeRuntime {
         };
         self.call(CALL, id.as_str(), limit.saturating_add(EXEC_SLACK), work)
             .await
+    }
+
+    async fn exec_url(&self, id: &ContainerId, _command: &[String], _terminal: &Terminal) -> Result<String> {
+        self.stream_into("Exec", "exec", id).await
+    }
+
+    async fn attach_url(&self, id: &ContainerId, _terminal: &Terminal) -> Result<String> {
+        self.stream_into("Attach", "attach", id).await
+    }
+
+    async fn port_forward_url(&self, id: &SandboxId) -> Result<String> {
+        self.read("PortForward", id.as_str(), |state, _| {
+            state.world.sandbox_status(id)?;
+            state.stream_url("portforward", id.as_str())
+        })
+        .await
     }
 
     async fn reopen_log(&self, id: &ContainerId) -> Result<()> {
