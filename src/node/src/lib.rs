@@ -29,3 +29,4 @@ pub mod places;
 pub mod pod;
 pub mod probe;
 pub mod routes;
+pub mod serve;
