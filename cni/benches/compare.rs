@@ -304,7 +304,7 @@ fn main() {
     println!("load: {}", load().trim());
 }
 
-/// What no plugin can do without.
+/// What no plugin can do without: a pair, and its end.
 fn bare_veth(node: &Namespace, pod: &Namespace) -> (Duration, Duration) {
     let netns = pod.open();
     let make = link::veth(&Veth {
@@ -320,6 +320,8 @@ fn bare_veth(node: &Namespace, pod: &Namespace) -> (Duration, Duration) {
         let start = Instant::now();
         socket.perform(&[make]).unwrap();
         let made = start.elapsed();
+        let index = wire::find(&mut socket, "bench").unwrap().unwrap().index;
+        socket.perform(&[link::up(index)]).unwrap();
         let start = Instant::now();
         socket.perform(&[link::delete("bench")]).unwrap();
         (made, start.elapsed())

@@ -32,7 +32,7 @@ pub(crate) fn tier_of(binary: &str) -> u8 {
     match binary.rsplit("::").next() {
         Some("cluster") => 2,
         Some("netns") => 3,
-        Some("containerd") => 4,
+        Some("containerd" | "dev") => 4,
         Some("vm") => 5,
         _ => 1,
     }
@@ -142,6 +142,7 @@ mod tests {
             ("bosun-proto::fields", 1),
             ("bosun-net::netns", 3),
             ("bosun-cri::containerd", 4),
+            ("bosun-tests::dev", 4),
             ("bosun-tests::vm", 5),
         ] {
             assert_eq!(tier_of(binary), tier, "{binary}");

@@ -16,6 +16,7 @@
 //! - [`observe`]: what is counted and written down, once an answer has ended.
 
 pub mod body;
+pub mod compress;
 mod connect;
 pub mod encode;
 pub mod frame;
@@ -26,12 +27,13 @@ mod observe;
 mod openapi;
 pub mod options;
 pub mod paths;
+mod places;
 pub mod query;
 mod resources;
 pub mod router;
 pub mod target;
 
-pub use body::Body;
+pub use body::{Body, Observer};
 pub use gate::Gate;
 pub use health::Health;
 pub use paths::Paths;

@@ -95,7 +95,11 @@ const SIZES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 impl Metrics {
     /// With nothing counted yet.
     pub fn new(version: &str) -> Self {
-        let mut registry = Registry::default();
+        Self::beside(Registry::default(), version)
+    }
+
+    /// Shown together with what others count in the same process.
+    pub fn beside(mut registry: Registry, version: &str) -> Self {
         let requests = Family::default();
         let durations = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
         let sizes = Family::new_with_constructor((|| Histogram::new(SIZES)) as fn() -> Histogram);

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::activity::{Activity, Verdict};
-use crate::http::{Body, Router};
+use crate::http::Router;
 
 /// What one client, and all together, may take of the listener.
 #[derive(Clone, Copy, Debug)]
@@ -223,7 +223,7 @@ impl Connection {
             let router = self.router.clone();
             async move {
                 let response = router.answer(request).await;
-                Ok::<_, Infallible>(response.map(|body| Held { body, _busy: busy }))
+                Ok::<_, Infallible>(response.map(|body| body.observed(busy)))
             }
         });
         let builder = builder(&self.limits, http2);
@@ -254,6 +254,7 @@ impl Connection {
                     return;
                 }
                 () = sleep_until(wake) => {}
+                () = activity.sooner() => {}
                 () = self.end.cancelled(), if goodbye_until.is_none() => {
                     connection.as_mut().graceful_shutdown();
                     goodbye_until = Some(Instant::now() + self.limits.drain);
@@ -293,33 +294,7 @@ fn builder(limits: &Limits, http2: bool) -> auto::Builder<TokioExecutor> {
 }
 
 /// What is collected before it is written, in bytes for each of HTTP/2's streams: what a slow reader may hold.
-const MAX_WRITE: usize = 128 << 10;
-
-/// An answer's body, which keeps its request under way.
-struct Held {
-    body: Body,
-    _busy: activity::Busy,
-}
-
-impl hyper::body::Body for Held {
-    type Data = <Body as hyper::body::Body>::Data;
-    type Error = <Body as hyper::body::Body>::Error;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
-        std::pin::Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
-    }
-}
+const MAX_WRITE: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests;

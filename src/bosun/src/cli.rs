@@ -1,16 +1,16 @@
 //! The command line.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use bosun_api::names;
+use bosun_api::{core::Taint, names};
 use bosun_net::cidr::Cidr;
 use bosun_node::{
-    config::{AgentConfig, RuntimeEndpoint},
+    config::{AgentConfig, ClusterConfig, RuntimeEndpoint},
     places::Places,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::server::ServerArgs;
+use crate::{dev::DevArgs, server::ServerArgs, token::TokenArgs};
 
 /// The Kubernetes node agent that really runs containers.
 #[derive(Debug, Parser)]
@@ -24,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   bosun agent --manifest-dir /etc/bosun/manifests    run the pods of this machine
   bosun server --no-agent                            serve the Kubernetes API to kubectl
+  bosun dev up --nodes 3                             a cluster of three nodes on this machine
   bosun pods -o wide                                 see them, with addresses and start times
   bosun images import web.tar                        bring an image without a registry
 
@@ -35,8 +36,12 @@ pub(crate) enum Command {
     Agent(Box<AgentArgs>),
     /// Serve the Kubernetes API
     Server(Box<ServerArgs>),
+    /// Clusters of several nodes on this machine, to try things out
+    Dev(DevArgs),
     /// Print a kubeconfig for a user, with a certificate made for it
     Kubeconfig(KubeconfigArgs),
+    /// Make, list and delete the tokens that machines join with
+    Token(TokenArgs),
     /// Show the pods of the agent on this machine
     Pods(PodsArgs),
     /// Import and list the images that pods can use
@@ -58,15 +63,38 @@ Examples:
   bosun agent --manifest-dir ./m --runtime-endpoint unix:///run/containerd/containerd.sock
       with the machine's containerd
   bosun agent --manifest-dir ./m --pod-cidr 10.20.0.0/24,fd00:20::/64 --node-name lab
-      pods with addresses of both families, called NAME-lab";
+      pods with addresses of both families, called NAME-lab
+  bosun agent --kubeconfig /etc/bosun/node.kubeconfig --node-labels disk=ssd
+      as a node of the cluster that the file names, with pods from its control plane";
 
 /// Run this machine's pods from a directory of manifests
 #[derive(Args, Debug)]
 #[command(after_help = AGENT_EXAMPLES)]
 pub(crate) struct AgentArgs {
     /// Pod manifests are read from here; it is created if absent, and watched
-    #[arg(long, value_name = "DIR")]
-    manifest_dir: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "kubeconfig")]
+    manifest_dir: Option<PathBuf>,
+    /// Be a node of the cluster that this file names, as the user it names
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// This node's address in the cluster; a second one, of the other family, after a comma [default: found]
+    #[arg(long, value_name = "IP[,IP]", value_delimiter = ',')]
+    node_ip: Vec<IpAddr>,
+    /// Labels that the node is registered with
+    #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = label)]
+    node_labels: Vec<(String, String)>,
+    /// Taints that the node is registered with
+    #[arg(long, value_name = "KEY=VALUE:EFFECT,...", value_delimiter = ',', value_parser = taint)]
+    register_with_taints: Vec<Taint>,
+    /// The servers of the cluster's DNS, which pods ask [default: those of the node]
+    #[arg(long, value_name = "IP,...", value_delimiter = ',')]
+    cluster_dns: Vec<IpAddr>,
+    /// The domain that the cluster's names are in
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+    /// The most pods at a time
+    #[arg(long, value_name = "NUMBER", default_value_t = 110)]
+    max_pods: u32,
     /// What must outlive a reboot: the agent's memory, the managed containerd's images and containers
     #[arg(long, value_name = "DIR", default_value = "/var/lib/bosun")]
     data_dir: PathBuf,
@@ -82,9 +110,10 @@ pub(crate) struct AgentArgs {
     /// This node's name, a suffix of its pods' names [default: the host name]
     #[arg(long, value_name = "NAME", value_parser = node_name)]
     node_name: Option<String>,
-    /// Pods get their addresses from this range; a second one, of the other family, after a comma
-    #[arg(long, value_name = "CIDR[,CIDR]", default_value = "10.244.0.0/24")]
-    pod_cidr: Cidrs,
+    /// Pods get their addresses from this range; a second one, of the other family, after a comma [default: 10.244.0.0/24,
+    /// or with --kubeconfig what the control plane assigns]
+    #[arg(long, value_name = "CIDR[,CIDR]")]
+    pod_cidr: Option<Cidrs>,
     /// Where containers run: 'managed' for a containerd of the agent's own, or the socket of another
     #[arg(long, value_name = "managed|unix://SOCKET", default_value = "managed")]
     runtime_endpoint: Endpoint,
@@ -118,7 +147,17 @@ impl AgentArgs {
         };
         Ok(AgentConfig {
             node_name,
-            manifest_dir: absolute(&self.manifest_dir),
+            manifest_dir: self.manifest_dir.as_ref().map(absolute),
+            cluster: self.kubeconfig.as_ref().map(|kubeconfig| ClusterConfig {
+                kubeconfig: absolute(kubeconfig),
+                labels: self.node_labels.iter().cloned().collect(),
+                taints: self.register_with_taints.clone(),
+                dns_servers: self.cluster_dns.clone(),
+                domain: self.cluster_domain.clone(),
+                port: KUBELET_PORT,
+            }),
+            node_addresses: self.node_ip.clone(),
+            max_pods: self.max_pods,
             places: Places {
                 data: absolute(&self.data_dir),
                 root: absolute(&self.root_dir),
@@ -131,7 +170,11 @@ impl AgentArgs {
                 },
                 Endpoint::Socket(socket) => RuntimeEndpoint::Socket(socket.clone()),
             },
-            pod_cidrs: self.pod_cidr.0.clone(),
+            pod_cidrs: match (&self.pod_cidr, &self.kubeconfig) {
+                (Some(cidrs), _) => cidrs.0.clone(),
+                (None, None) => POD_CIDR.parse::<Cidrs>()?.0,
+                (None, Some(_)) => vec![],
+            },
             cni_conf_dir: absolute(&self.cni_conf_dir),
             cni_bin_dir: absolute(&self.cni_bin_dir),
             cgroup_root: self.cgroup_root.clone(),
@@ -140,6 +183,11 @@ impl AgentArgs {
         })
     }
 }
+
+/// Where pods get their addresses from if nobody says.
+const POD_CIDR: &str = "10.244.0.0/24";
+/// Where the agent's HTTPS API listens, as every kubelet's.
+const KUBELET_PORT: u16 = 10250;
 
 /// What the runtime and the plugin are told must not depend on where the agent was started.
 fn absolute(path: &PathBuf) -> PathBuf {
@@ -285,6 +333,32 @@ fn node_name(name: &str) -> Result<String, String> {
         .map_err(str::to_owned)
 }
 
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write a key, =, and a value, such as disk=ssd".to_owned()),
+    }
+}
+
+/// `key=value:effect`, or without a value `key:effect`.
+fn taint(text: &str) -> Result<Taint, String> {
+    let parts = text.rsplit_once(':');
+    let (name, effect) = parts
+        .filter(|(_, effect)| ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(effect))
+        .ok_or(
+            "write a key, =, a value, : and NoSchedule, PreferNoSchedule or NoExecute, such as gpu=yes:NoSchedule",
+        )?;
+    let (key, value) = name
+        .split_once('=')
+        .map_or((name, None), |(key, value)| (key, Some(value)));
+    Ok(Taint {
+        key: key.to_owned(),
+        value: value.map(str::to_owned),
+        effect: effect.to_owned(),
+        time_added: None,
+    })
+}
+
 fn cgroup_path(path: &str) -> Result<String, String> {
     let steps = path.split('/').all(|step| step != "." && step != "..");
     if path.starts_with('/') && steps {
@@ -295,7 +369,7 @@ fn cgroup_path(path: &str) -> Result<String, String> {
 }
 
 /// A time such as `30s`, `5m`, `1h`, `250ms`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u32 = number
@@ -392,13 +466,31 @@ mod tests {
             run: "/run/x".into(),
         };
         assert_eq!(config.places, places);
-        assert_eq!(config.manifest_dir, std::env::current_dir().unwrap().join("m"));
+        assert_eq!(config.manifest_dir, Some(std::env::current_dir().unwrap().join("m")));
         assert_eq!(config.runtime, RuntimeEndpoint::Socket("/run/c.sock".into()));
         assert_eq!(config.pod_cidrs.len(), 2);
         assert_eq!(
             (config.audit_interval, config.max_restart_backoff),
             (None, Duration::from_secs(10))
         );
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_needs_only_to_know_which() {
+        let config = agent("--kubeconfig /k").unwrap();
+        assert_eq!((config.manifest_dir, config.pod_cidrs), (None, vec![]));
+        let cluster = config.cluster.unwrap();
+        assert_eq!((cluster.port, cluster.domain.as_str()), (10250, "cluster.local"));
+        let config = agent(
+            "--kubeconfig /k --node-ip 10.0.0.2,fd00::2 --node-labels a=b,c= --register-with-taints x=y:NoExecute,z:NoSchedule \
+             --cluster-dns 10.96.0.10 --cluster-domain example --max-pods 20",
+        );
+        let config = config.unwrap();
+        assert_eq!((config.node_addresses.len(), config.max_pods), (2, 20));
+        let cluster = config.cluster.unwrap();
+        assert_eq!(cluster.labels["c"], "");
+        assert_eq!(cluster.taints[0].value.as_deref(), Some("y"));
+        assert_eq!((cluster.taints[1].key.as_str(), &cluster.taints[1].value), ("z", &None));
     }
 
     #[test]
@@ -415,6 +507,7 @@ mod tests {
                 "unix:///run/containerd/containerd.sock",
             ),
             ("--manifest-dir /m --node-name Node_1", "RFC 1123 subdomain"),
+            ("--kubeconfig /k --register-with-taints gpu=yes", "gpu=yes:NoSchedule"),
             (
                 "--manifest-dir /m --cgroup-root a/../b",
                 "an absolute path in the cgroup file system",

@@ -1,5 +1,38 @@
 //! How the allocator behaves.
 
+use std::{fs, time::Duration};
+
+/// Between two looks at how much the process holds.
+const LOOK: Duration = Duration::from_secs(10);
+/// So many bytes more than after the last time are worth giving back what is free among them.
+const WORTH: u64 = 8 << 20;
+
+/// Gives memory back whenever the process holds noticeably more than it needed last: a burst of requests leaves the
+/// allocator with much that it would keep for the next one.
+pub(crate) async fn keep_low() {
+    let mut needed = resident();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        let held = resident();
+        if held > needed + WORTH {
+            give_back();
+            needed = resident();
+        } else {
+            needed = needed.min(held);
+        }
+    }
+}
+
+/// What the process holds in memory, in bytes; 0 where that can't be told.
+fn resident() -> u64 {
+    const PAGE: u64 = 4096;
+    let pages = fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or_default() * PAGE
+}
+
 /// Lets all threads share two arenas: left alone, glibc gives each of many threads its own, and what is freed in one
 /// is of no use to another.
 #[cfg(target_env = "gnu")]

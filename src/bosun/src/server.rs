@@ -1,12 +1,14 @@
 //! `bosun server`: opens what the server stands on, and serves until it is told to end.
 
 mod args;
+mod control;
+mod within;
 
 use std::{
     fs,
     future::ready,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
 };
@@ -100,7 +102,9 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
         reached(&settings, address),
         Timestamp::now(),
     )?);
-    let metrics = Metrics::new(&discovery::git_version());
+    let mut counted = prometheus_client::registry::Registry::default();
+    let control_counted = control::Counted::new(&mut counted);
+    let metrics = Metrics::beside(counted, &discovery::git_version());
     let store = Arc::new(Timed::new(open_store(&settings).await?, metrics.clone()));
     let config = registry::Config {
         transformers: [(builtin::prefix("", "secrets"), keeper.sealer.clone() as _)].into(),
@@ -159,13 +163,20 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
     advertised.write(&registry, Timestamp::now()).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(advertised.keep(registry.clone()));
+    let loops = if settings.api_only {
+        None
+    } else {
+        Some(control::start(&settings, &router, &keeper, control_counted, &end)?)
+    };
     let tls = server::tls_config(keeper.resolver(), AnyClient::new(&keeper.authority().certificate))?;
 
     write_kubeconfig(&settings.kubeconfig, &keeper, local)?;
     memory::give_back();
+    tasks.spawn(memory::keep_low());
     let serving = server::serve(listener, Arc::new(tls), router, limits, end);
     ready_line(&settings, local, started);
     serving.await;
+    drop(loops);
     audit.flush();
     Ok(())
 }
@@ -289,10 +300,31 @@ async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
             Ok(store.with_context(|| format!("opening the store in {}", dir.display()))?)
         }
         Datastore::Etcd(urls) => {
-            let store = Etcd::open(etcd::Options::new(urls.clone())).await;
+            let store = Etcd::open(etcd::Options {
+                tls: etcd_tls(settings)?,
+                ..etcd::Options::new(urls.clone())
+            });
+            let store = store.await;
             Ok(store.with_context(|| format!("reaching etcd at {}", urls.join(", ")))?)
         }
     }
+}
+
+/// How etcd is known, and how it knows this server.
+fn etcd_tls(settings: &Settings) -> anyhow::Result<Option<etcd::Tls>> {
+    let read = |flag: &str, path: &Option<PathBuf>| {
+        let read = |path: &PathBuf| fs::read(path).with_context(|| format!("reading {flag} {}", path.display()));
+        path.as_ref().map(read).transpose()
+    };
+    let files = &settings.etcd_files;
+    let ca = read("--etcd-cafile", &files.authorities)?;
+    let certificate = read("--etcd-certfile", &files.certificate)?;
+    let key = read("--etcd-keyfile", &files.key)?;
+    Ok(ca.is_some().then_some(etcd::Tls {
+        ca,
+        identity: certificate.zip(key),
+        name: None,
+    }))
 }
 
 fn audit_policy(settings: &Settings) -> anyhow::Result<Policy> {

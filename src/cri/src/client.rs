@@ -330,6 +330,12 @@ impl Runtime for CriClient {
         Ok(self.call("ListContainers", "", READ_DEADLINE, answer).await?.containers)
     }
 
+    async fn sandbox_stats(&self) -> Result<Vec<v1::PodSandboxStats>> {
+        let mut client = self.runtime.clone();
+        let answer = client.list_pod_sandbox_stats(v1::ListPodSandboxStatsRequest { filter: None });
+        Ok(self.call("ListPodSandboxStats", "", READ_DEADLINE, answer).await?.stats)
+    }
+
     async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
         let mut client = self.runtime.clone();
         // The runtime kills the process at its own time limit; withdrawing the request would not, so ours is later.

@@ -186,6 +186,16 @@ pub trait Runtime: Send + Sync + 'static {
         Err(unimplemented("PortForward", id.as_str()))
     }
 
+    /// What the pods' sandboxes and containers consume.
+    async fn sandbox_stats(&self) -> Result<Vec<v1::PodSandboxStats>> {
+        Err(Error {
+            call: "ListPodSandboxStats",
+            object: String::new(),
+            kind: ErrorKind::Unimplemented,
+            message: "the runtime does not tell what pods consume".to_owned(),
+        })
+    }
+
     /// Makes the runtime open a container's log file anew, after a rotation.
     async fn reopen_log(&self, id: &ContainerId) -> Result<()>;
 

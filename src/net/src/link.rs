@@ -49,7 +49,7 @@ pub struct Veth<'a> {
     pub mtu: u32,
 }
 
-/// Makes a veth pair with the near end up. The far end can't be made up: it has no peer yet at that moment.
+/// Makes a veth pair, both ends down: see [`settle`] for what an end that is up without the other would cost.
 pub fn veth(veth: &Veth<'_>) -> Request {
     // One queue each: the kernel's default is one per possible CPU, allocated for every pod.
     let mut peer = LinkMessage::default();
@@ -62,8 +62,6 @@ pub fn veth(veth: &Veth<'_>) -> Request {
         LinkAttribute::NetNsFd(veth.peer_netns),
     ];
     let mut link = LinkMessage::default();
-    link.header.flags = LinkFlags::Up;
-    link.header.change_mask = LinkFlags::Up;
     link.attributes = vec![
         LinkAttribute::IfName(veth.name.to_owned()),
         LinkAttribute::Address(veth.mac.0.to_vec()),
@@ -79,7 +77,7 @@ pub fn veth(veth: &Veth<'_>) -> Request {
 }
 
 /// Makes the host end of a pod's wire a router's interface: an alias that names the pod; forwarding; packets accepted
-/// only from the pod's own addresses (strict reverse path); no IPv6 address of the kernel's choosing.
+/// only from the pod's own addresses (strict reverse path); no IPv6 address of the kernel's choosing. And brings it up.
 pub fn set_up_host_end(name: &str, alias: &str, ipv6: bool) -> Request {
     let mut conf = InetDevConf::default();
     conf.forwarding = 1;
@@ -91,11 +89,41 @@ pub fn set_up_host_end(name: &str, alias: &str, ipv6: bool) -> Request {
         )]));
     }
     let mut link = LinkMessage::default();
+    link.header.flags = LinkFlags::Up;
+    link.header.change_mask = LinkFlags::Up;
     link.attributes = vec![
         LinkAttribute::IfName(name.to_owned()),
         LinkAttribute::IfAlias(alias.to_owned()),
         LinkAttribute::AfSpecUnspec(families),
     ];
+    Request::plain(Message::SetLink(link))
+}
+
+/// Makes a bridge: a switch that links are plugged into by [`plug`]. It is made down.
+pub fn bridge(name: &str) -> Request {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+    ];
+    Request::create(Message::NewLink(link))
+}
+
+/// Plugs a link into a bridge and brings it up.
+pub fn plug(index: u32, bridge: u32) -> Request {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.header.flags = LinkFlags::Up;
+    link.header.change_mask = LinkFlags::Up;
+    link.attributes = vec![LinkAttribute::Controller(bridge)];
+    Request::plain(Message::SetLink(link))
+}
+
+/// Gives a link an alias, which people read in `ip link`.
+pub fn set_alias(index: u32, alias: &str) -> Request {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes = vec![LinkAttribute::IfAlias(alias.to_owned())];
     Request::plain(Message::SetLink(link))
 }
 
@@ -129,8 +157,10 @@ pub fn get_by_index(index: u32) -> Request {
     Request::plain(Message::GetLink(link))
 }
 
-/// Makes the kernel act at once upon a carrier that has just come, as it does (since 6.8) before it tells of a link. Else
-/// it does so a moment later, and drops what is sent by the link until then.
+/// Makes the kernel act at once upon a change of the carrier, as it does (since 6.8) before it tells of a link. Of one that
+/// has come it would else do so a moment later, and drop what is sent by the link until then. A new link lost its carrier
+/// when it was made: that costs nothing while it is down, but for one that is up the kernel waits until no processor uses
+/// its queue any more, about a millisecond. So new links are settled before they are brought up.
 pub fn settle(index: u32) -> Request {
     get_by_index(index)
 }
@@ -233,7 +263,7 @@ mod tests {
     const HEADERS: usize = 16 + 16;
 
     #[test]
-    fn a_pair_is_made_with_the_near_end_up_and_the_far_end_elsewhere_and_down() {
+    fn a_pair_is_made_with_both_ends_down_and_the_far_one_elsewhere() {
         let request = veth(&Veth {
             name: "bosx",
             mac: Mac([2, 0, 0, 0, 0, 1]),
@@ -243,10 +273,7 @@ mod tests {
             mtu: 1450,
         });
         let bytes = encode(&[request], 1);
-        assert_eq!(
-            u32::from_ne_bytes(bytes[16 + 8..16 + 12].try_into().unwrap()),
-            libc::IFF_UP as u32
-        );
+        assert_eq!(&bytes[16 + 8..16 + 12], [0; 4], "the near end's flags");
         let outer = attributes(&bytes[HEADERS..]);
         assert_eq!(value(&outer, IFLA_IFNAME), b"bosx\0");
         assert_eq!(value(&outer, IFLA_ADDRESS), [2, 0, 0, 0, 0, 1]);
@@ -285,6 +312,20 @@ mod tests {
                 ipv6.then(|| vec![(8, vec![1])])
             );
         }
+    }
+
+    #[test]
+    fn a_link_is_plugged_into_a_bridge_and_brought_up_at_once() {
+        const IFLA_MASTER: i32 = 10;
+        let bytes = encode(&[plug(7, 3)], 1);
+        assert_eq!(
+            u32::from_ne_bytes(bytes[16 + 8..16 + 12].try_into().unwrap()),
+            libc::IFF_UP as u32
+        );
+        assert_eq!(value(&attributes(&bytes[HEADERS..]), IFLA_MASTER), 3u32.to_ne_bytes());
+        let made = encode(&[bridge("switch")], 1);
+        let info = attributes(&value(&attributes(&made[HEADERS..]), IFLA_LINKINFO));
+        assert!(value(&info, 1).starts_with(b"bridge"));
     }
 
     #[test]

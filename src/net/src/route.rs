@@ -65,6 +65,30 @@ pub fn default(gateway: IpAddr, index: u32) -> Request {
     Request::create(Message::NewRoute(message))
 }
 
+/// A range lies behind a router, in place of whatever route to it there was. As an administrator's (`ip route` shows
+/// `proto static`), so that no sweep of the node's own routes touches it.
+pub fn via(range: Cidr, router: IpAddr) -> Request {
+    Request::put(Message::NewRoute(through(range, router)))
+}
+
+/// Takes away what [`via`] made; one that isn't there is as good.
+pub fn not_via(range: Cidr, router: IpAddr) -> Request {
+    Request::plain(Message::DelRoute(through(range, router))).accepting(&[libc::ESRCH])
+}
+
+fn through(range: Cidr, router: IpAddr) -> RouteMessage {
+    let mut message = unicast(range.family(), range.prefix());
+    message.header.protocol = RouteProtocol::Static;
+    message.header.scope = RouteScope::Universe;
+    message.attributes = vec![RouteAttribute::Gateway(router.into())];
+    if range.prefix() > 0 {
+        message
+            .attributes
+            .push(RouteAttribute::Destination(range.network().address().into()));
+    }
+    message
+}
+
 /// Asks which route a packet to an address takes.
 pub fn lookup(address: IpAddr) -> Request {
     let family = Family::of(address);
@@ -190,6 +214,17 @@ mod tests {
             assert_eq!(parsed.destination, Family::of(gateway).everything());
             assert_eq!((parsed.gateway, parsed.link), (Some(gateway), Some(2)));
         }
+    }
+
+    #[test]
+    fn a_route_through_a_router_is_an_administrators_and_not_ours() {
+        let router: IpAddr = "10.9.255.1".parse().unwrap();
+        for (range, network) in [("10.9.3.7/24", "10.9.3.0/24"), ("0.0.0.0/0", "0.0.0.0/0")] {
+            let route = parse(&message(via(range.parse().unwrap(), router))).unwrap();
+            assert_eq!(route.destination, network.parse().unwrap());
+            assert_eq!((route.gateway, route.ours), (Some(router), false));
+        }
+        assert_eq!(not_via("10.9.3.0/24".parse().unwrap(), router).accepted, [libc::ESRCH]);
     }
 
     #[test]

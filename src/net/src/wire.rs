@@ -78,7 +78,7 @@ impl Wire {
         self.addresses.iter().any(|pair| Family::of(pair.pod) == family)
     }
 
-    /// On the node, first: the pair, the host end's settings, and what came of it.
+    /// On the node, first: the pair, what came of it (which also settles the host end), and the host end's settings.
     pub fn create_requests(&self, pod: &impl AsRawFd) -> [Request; 3] {
         [
             link::veth(&Veth {
@@ -89,8 +89,8 @@ impl Wire {
                 peer_netns: pod.as_raw_fd(),
                 mtu: self.mtu,
             }),
-            link::set_up_host_end(&self.host_link, &self.alias, self.has(Family::V6)),
             link::get(&self.host_link),
+            link::set_up_host_end(&self.host_link, &self.alias, self.has(Family::V6)),
         ]
     }
 
@@ -119,7 +119,7 @@ impl Wire {
     /// In the pod.
     pub fn pod_requests(&self, index: u32) -> Vec<Request> {
         // Without `lo` the kernel takes every neighbour for a broadcast address as long as there is no other address.
-        let mut requests = vec![link::up(link::LOOPBACK)];
+        let mut requests = vec![link::settle(index), link::up(link::LOOPBACK)];
         requests.extend(self.addresses.iter().map(|pair| addr::add(index, Cidr::host(pair.pod))));
         requests.push(link::up(index));
         for pair in &self.addresses {
@@ -237,6 +237,15 @@ pub fn links(socket: &mut Socket) -> Result<Vec<Link>, socket::Error> {
     Ok(socket.list(&link::dump())?.iter().filter_map(told_link).collect())
 }
 
+/// All unicast routes of a family in the main table.
+pub fn routes(socket: &mut Socket, family: Family) -> Result<Vec<route::Route>, socket::Error> {
+    Ok(socket
+        .list(&route::dump(family))?
+        .iter()
+        .filter_map(told_route)
+        .collect())
+}
+
 pub(crate) fn told_link(message: &RouteNetlinkMessage) -> Option<Link> {
     match message {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from(message)),
@@ -282,11 +291,12 @@ mod tests {
         let wire = wire(&[("10.0.0.7", "10.0.0.1")]);
         assert_eq!(
             described(&wire.create_requests(&std::io::stdout())),
-            ["create link bosx", "configure link bosx", "look up link bosx"]
+            ["create link bosx", "look up link bosx", "configure link bosx"]
         );
         assert_eq!(
             described(&wire.pod_requests(2)),
             [
+                "look up link 2",
                 "configure link 1",
                 "add address 10.0.0.7/32 to link 2",
                 "configure link 2",

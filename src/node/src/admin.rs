@@ -26,8 +26,8 @@ use tokio::{
 };
 
 use crate::{
-    manager::InvalidManifests,
     node::{Node, Notice},
+    source::InvalidManifests,
 };
 
 /// Annotation of a pod in the agent's status: a JSON object of milliseconds by stage of its start.

@@ -1,12 +1,20 @@
 //! The agent: puts the node's parts together and keeps them going.
 //!
 //! ```text
-//!  manifest source ──ManifestEvent──▶ manager ──Message──▶ one worker a pod ──Job──▶ runtime
-//!  runtime events ───RuntimeEvent───▶   │                      ▲    │
-//!                                       └─ routes ─────────────┘    └─Notice──▶ board ──▶ status socket
+//!  manifests, control plane ──PodEvent──▶ manager ──Message──▶ one worker a pod ──Job──▶ runtime
+//!  runtime events ──────RuntimeEvent────▶   │                      ▲    │
+//!                                           └─ routes ─────────────┘    └─Notice──▶ board ──▶ status socket, control plane
+//!  control plane ──ranges──▶ pod network
 //! ```
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use bosun_cri::{
     CriClient, EndpointError, Runtime, RuntimeEvent,
@@ -14,25 +22,32 @@ use bosun_cri::{
     sandbox_image::{SANDBOX_IMAGE, sandbox_image},
 };
 use bosun_net::{
+    cidr::Cidr,
     config::{DEFAULT_NETWORK, InstallError, NetworkConfig, PLUGIN, install_plugin, write_conflist},
     node::{NodeNet, Swept},
 };
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use parking_lot::RwLock;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use crate::{
     admin::{self, AdminError},
+    api::{self, Api},
     cgroup::Cgroups,
-    config::{AgentConfig, RuntimeEndpoint},
-    facts,
+    config::{AgentConfig, ClusterConfig, RuntimeEndpoint},
+    facts::{self, machine::Machine},
     images::Images,
-    manager::{InvalidManifests, Manager},
+    manager::Manager,
     manifest::ManifestSource,
     node::{Board, Clock, Node},
     places::Places,
     pod::{backoff::Limits, words::chain},
     probe::Prober,
     routes::Routes,
+    source::{self, InvalidManifests, PodEvent, Source},
 };
 
 /// Why an agent can't start.
@@ -57,6 +72,22 @@ pub enum AgentError {
     NoPlugin {
         /// This program.
         program: PathBuf,
+    },
+    /// The kubeconfig is of no use.
+    #[error("reading {}", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// No client can be made of the kubeconfig.
+    #[error("preparing to speak to the control plane that {} names", path.display())]
+    Client {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<kube::Error>,
     },
     /// The status socket can't be made.
     #[error("opening the status socket")]
@@ -94,61 +125,114 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
     let places = config.places.clone();
     make_places(&config)?;
     let socket = admin::listen(&places.agent_socket()).await.map_err(AgentError::Admin)?;
-    install_network(&config)?;
-    let net = NodeNet::open().map_err(AgentError::Forwarding)?;
-    net.prepare(&config.pod_cidrs).await.map_err(AgentError::Forwarding)?;
+    install_plugin_beside(&config)?;
+    let network = Network {
+        net: Arc::new(NodeNet::open().map_err(AgentError::Forwarding)?),
+        config: config.clone(),
+    };
+    if !config.pod_cidrs.is_empty() {
+        network.use_ranges(&config.pod_cidrs).await?;
+    }
+    let client = match &config.cluster {
+        Some(cluster) => Some((connect_to_cluster(cluster).await?, cluster.clone())),
+        None => None,
+    };
     let (managed, runtime) = connect(&config)?;
-    let limits = Limits::with_max(config.max_restart_backoff);
     let (sandbox_image_tx, sandbox_image) = watch::channel(Err("the container runtime does not answer".to_owned()));
+    let machine = Machine::look(&places.root, config.max_pods).map_err(|source| AgentError::Facts {
+        path: facts::MEMINFO,
+        source,
+    })?;
     let node = Arc::new(Node {
         name: config.node_name.clone(),
         places,
         cgroups: Cgroups::below(&config.cgroup_root),
         clock: Clock::default(),
-        limits,
+        limits: Limits::with_max(config.max_restart_backoff),
         images: Images::default(),
         managed: managed.as_ref().map(Managed::state),
         sandbox_image,
         prober: Prober::new(runtime.clone()),
         routes: Routes::default(),
         board: Board::default(),
-        host_addresses: facts::addresses().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the node's addresses can't be read; pods will not be told them");
-            vec![]
-        }),
-        allocatable_milli_cpu: facts::milli_cpu(),
-        allocatable_memory: facts::memory().map_err(|source| AgentError::Facts {
-            path: facts::MEMINFO,
-            source,
-        })?,
+        host_addresses: host_addresses(&config),
+        allocatable_milli_cpu: machine.milli_cpu,
+        allocatable_memory: machine.allocatable_memory(),
         runtime,
     });
-    let (_source, manifest_rx) = ManifestSource::start(
-        config.manifest_dir.clone(),
-        config.node_name.clone(),
-        node.places.manifests(),
-    );
-    let invalid: InvalidManifests = Arc::new(RwLock::new(BTreeMap::new()));
-    let event_rx = node.runtime.subscribe();
-    let manager = Manager::new(
-        node.clone(),
-        manifest_rx,
-        event_rx,
-        invalid.clone(),
-        config.audit_interval,
-    );
     let mut tasks = JoinSet::new();
+    let mut sources = BTreeSet::new();
+    let (pod_tx, pod_rx) = mpsc::channel(64);
+    let invalid: InvalidManifests = Arc::new(RwLock::new(BTreeMap::new()));
+    let _source = config.manifest_dir.as_ref().map(|directory| {
+        let name = config.node_name.clone();
+        let (source, manifest_rx) = ManifestSource::start(directory.clone(), name, node.places.manifests());
+        sources.insert(Source::File);
+        tasks.spawn(source::from_manifests(manifest_rx, pod_tx.clone(), invalid.clone()));
+        source
+    });
+    if let Some((client, cluster)) = client {
+        sources.insert(Source::Api);
+        let api = Api {
+            client,
+            node: node.clone(),
+            config: Arc::new(cluster),
+            machine: Arc::new(machine),
+        };
+        join_cluster(api, pod_tx.clone(), network.clone(), &mut tasks);
+    }
+    let event_rx = node.runtime.subscribe();
+    let manager = Manager::new(node.clone(), pod_rx, sources, event_rx, config.audit_interval);
     tasks.spawn(manager.run());
     tasks.spawn(admin::serve(socket, node.clone(), invalid));
     tasks.spawn(keep_sandbox_image(node.clone(), sandbox_image_tx));
-    tasks.spawn(keep_network_clean(node.clone(), net));
+    tasks.spawn(keep_network_clean(node.clone(), network.net));
     started();
-    tracing::info!(node = %node.name, manifests = %config.manifest_dir.display(), "agent runs");
+    tracing::info!(node = %node.name, manifests = ?config.manifest_dir, "agent runs");
     // Each of them lives as long as the agent; one that ends takes it down, to be started afresh.
     match tasks.join_next().await {
         Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
         _ => Ok(()),
     }
+}
+
+/// Everything that only a node of a control plane does.
+fn join_cluster(api: Api, pod_tx: mpsc::Sender<PodEvent>, network: Network, tasks: &mut JoinSet<()>) {
+    let (ranges_tx, ranges) = watch::channel(None);
+    let (network_tx, network_state) = watch::channel(network.state());
+    let told = api::Told {
+        pod_tx,
+        ranges_tx,
+        network: network_state,
+    };
+    tasks.spawn(network.keep(ranges, network_tx));
+    tasks.spawn(api::run(api, told));
+}
+
+async fn connect_to_cluster(cluster: &ClusterConfig) -> Result<kube::Client, AgentError> {
+    let path = &cluster.kubeconfig;
+    let read = async {
+        let kubeconfig = Kubeconfig::read_from(path)?;
+        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
+    };
+    let config = read.await.map_err(|source| AgentError::Kubeconfig {
+        path: path.clone(),
+        source: Box::new(source),
+    })?;
+    kube::Client::try_from(config).map_err(|source| AgentError::Client {
+        path: path.clone(),
+        source: Box::new(source),
+    })
+}
+
+fn host_addresses(config: &AgentConfig) -> Vec<IpAddr> {
+    if !config.node_addresses.is_empty() {
+        return config.node_addresses.clone();
+    }
+    facts::addresses().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the node's addresses can't be read; pods will not be told them");
+        vec![]
+    })
 }
 
 fn make_places(config: &AgentConfig) -> Result<(), AgentError> {
@@ -163,21 +247,64 @@ fn make_places(config: &AgentConfig) -> Result<(), AgentError> {
     Ok(())
 }
 
-fn install_network(config: &AgentConfig) -> Result<(), AgentError> {
+fn install_plugin_beside(config: &AgentConfig) -> Result<(), AgentError> {
     let program = std::env::current_exe().unwrap_or_default();
     let plugin = program.with_file_name(PLUGIN);
     if !plugin.is_file() {
         return Err(AgentError::NoPlugin { program });
     }
-    install_plugin(&plugin, &config.cni_bin_dir).map_err(AgentError::Network)?;
-    let network = NetworkConfig {
-        name: DEFAULT_NETWORK.to_owned(),
-        run_dir: config.places.run.clone(),
-        ranges: config.pod_cidrs.clone(),
-        mtu: 0,
-    };
-    write_conflist(&config.cni_conf_dir, &network).map_err(AgentError::Network)?;
-    Ok(())
+    install_plugin(&plugin, &config.cni_bin_dir).map_err(AgentError::Network)
+}
+
+/// The pod network of this node.
+#[derive(Clone)]
+struct Network {
+    net: Arc<NodeNet>,
+    config: AgentConfig,
+}
+
+impl Network {
+    /// From now on pods get their addresses from these ranges.
+    async fn use_ranges(&self, ranges: &[Cidr]) -> Result<(), AgentError> {
+        self.net.prepare(ranges).await.map_err(AgentError::Forwarding)?;
+        let network = NetworkConfig {
+            name: DEFAULT_NETWORK.to_owned(),
+            run_dir: self.config.places.run.clone(),
+            ranges: ranges.to_vec(),
+            mtu: 0,
+        };
+        write_conflist(&self.config.cni_conf_dir, &network).map_err(AgentError::Network)?;
+        Ok(())
+    }
+
+    /// Whether pods can have addresses before the control plane has said from which ranges.
+    fn state(&self) -> Result<(), String> {
+        if self.config.pod_cidrs.is_empty() {
+            Err("the control plane has assigned no range of pod addresses to this node yet".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes up the ranges that the control plane assigns. Pods that run keep their addresses.
+    async fn keep(self, mut ranges: watch::Receiver<Option<Vec<Cidr>>>, state_tx: watch::Sender<Result<(), String>>) {
+        let mut used = self.config.pod_cidrs.clone();
+        while ranges.changed().await.is_ok() {
+            let assigned = ranges.borrow_and_update().clone().unwrap_or_default();
+            if !assigned.is_empty() && assigned != used {
+                let outcome = self.use_ranges(&assigned).await;
+                if let Err(error) = &outcome {
+                    tracing::error!(error = chain(error), ?assigned, "the assigned ranges can't be used");
+                } else {
+                    tracing::info!(?assigned, "pods get their addresses from the assigned ranges");
+                    used = assigned;
+                }
+                let _ = state_tx.send_replace(outcome.map_err(|error| chain(&error)));
+            }
+        }
+        // The one who told is gone with the whole agent.
+        std::future::pending::<()>().await;
+    }
 }
 
 fn connect(config: &AgentConfig) -> Result<(Option<Managed>, Arc<dyn Runtime>), AgentError> {
@@ -200,7 +327,7 @@ fn connect(config: &AgentConfig) -> Result<(Option<Managed>, Arc<dyn Runtime>), 
 }
 
 /// Removes what killed processes left in the network, whenever the runtime has begun anew.
-async fn keep_network_clean(node: Arc<Node>, net: NodeNet) {
+async fn keep_network_clean(node: Arc<Node>, net: Arc<NodeNet>) {
     let mut events = node.runtime.subscribe();
     while let Some(event) = events.recv().await {
         if event != RuntimeEvent::Resync {

@@ -1,5 +1,7 @@
 //! What the agent must know of its machine.
 
+pub mod machine;
+
 use std::{fs, io, net::IpAddr};
 
 use bosun_net::underlay;
@@ -50,7 +52,12 @@ pub fn memory() -> io::Result<i64> {
 }
 
 fn total_memory(meminfo: &str) -> Option<i64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    kibibytes(meminfo, "MemTotal:")
+}
+
+/// A line of `/proc/meminfo`, in bytes.
+fn kibibytes(meminfo: &str, field: &str) -> Option<i64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }

@@ -1,6 +1,6 @@
 //! Which pods have a worker: wanted ones, and those that are left over.
 //!
-//! One task. It takes manifests' events and the runtime's, and starts and ends workers; it decides nothing about
+//! One task. It takes the sources' events and the runtime's, and starts and ends workers; it decides nothing about
 //! a pod's inside.
 
 use std::{
@@ -11,7 +11,6 @@ use std::{
 
 use bosun_api::{PodKey, PodUid, core::Pod, labels};
 use bosun_cri::{RuntimeEvent, v1};
-use parking_lot::RwLock;
 use tokio::{
     sync::mpsc,
     task::{Id, JoinSet},
@@ -20,7 +19,6 @@ use tracing::Instrument;
 
 use crate::{
     checkpoint,
-    manifest::ManifestEvent,
     node::Node,
     pod::{
         orphan,
@@ -28,10 +26,8 @@ use crate::{
         words::chain,
         worker::{Birth, Message, Worker, pod_key},
     },
+    source::{PodEvent, Source, Wanted},
 };
-
-/// Manifests that can't be used, by file, with what is wrong.
-pub type InvalidManifests = Arc<RwLock<BTreeMap<String, String>>>;
 
 struct Entry {
     key: PodKey,
@@ -42,18 +38,19 @@ struct Entry {
 /// The manager's state; see the module.
 pub struct Manager {
     node: Arc<Node>,
-    manifest_rx: mpsc::Receiver<ManifestEvent>,
+    pod_rx: mpsc::Receiver<PodEvent>,
     event_rx: mpsc::Receiver<RuntimeEvent>,
-    invalid: InvalidManifests,
     audit_interval: Option<Duration>,
-    files: BTreeMap<String, Arc<Pod>>,
+    wanted: BTreeMap<PodUid, Wanted>,
+    /// Of the control plane's pods, those that were torn down here: their UIDs never start again.
+    finished: BTreeSet<PodUid>,
     workers: HashMap<PodUid, Entry>,
     tasks: JoinSet<()>,
     /// Lists under way: the runtime's answer holds up nobody.
     lists: JoinSet<Result<Listed, bosun_cri::Error>>,
     task_uids: HashMap<Id, PodUid>,
-    /// All manifests that were there at the start have been read.
-    manifests_known: bool,
+    /// Sources that have not told yet of all they had at the start.
+    awaited: BTreeSet<Source>,
     /// All that the runtime has was given a worker: what has none is new.
     leftovers_known: bool,
     /// The runtime's list could not be had; it is asked for again.
@@ -141,26 +138,27 @@ async fn at(time: Option<tokio::time::Instant>) {
 }
 
 impl Manager {
-    /// A manager fed by these two streams. Without `audit_interval` nothing but events wakes a pod.
+    /// A manager fed by these two streams. What no source wants is ended once each of `sources` has told of all its
+    /// pods. Without `audit_interval` nothing but events wakes a pod.
     pub fn new(
         node: Arc<Node>,
-        manifest_rx: mpsc::Receiver<ManifestEvent>,
+        pod_rx: mpsc::Receiver<PodEvent>,
+        sources: BTreeSet<Source>,
         event_rx: mpsc::Receiver<RuntimeEvent>,
-        invalid: InvalidManifests,
         audit_interval: Option<Duration>,
     ) -> Self {
         Self {
             node,
-            manifest_rx,
+            pod_rx,
             event_rx,
-            invalid,
             audit_interval,
-            files: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            finished: BTreeSet::new(),
             workers: HashMap::new(),
             tasks: JoinSet::new(),
             lists: JoinSet::new(),
             task_uids: HashMap::new(),
-            manifests_known: false,
+            awaited: sources,
             leftovers_known: false,
             list_failures: 0,
         }
@@ -183,8 +181,8 @@ impl Manager {
             };
             let mut list = false;
             tokio::select! {
-                event = self.manifest_rx.recv() => match event {
-                    Some(event) => list = self.manifest(event),
+                event = self.pod_rx.recv() => match event {
+                    Some(event) => list = self.source_event(event),
                     None => break,
                 },
                 event = self.event_rx.recv() => match event {
@@ -221,7 +219,7 @@ impl Manager {
                     }
                 },
             }
-            if list && self.manifests_known && self.lists.is_empty() {
+            if list && self.awaited.is_empty() && self.lists.is_empty() {
                 list_again = None;
                 let node = self.node.clone();
                 self.lists.spawn(async move { list_pods(&node).await });
@@ -236,29 +234,28 @@ impl Manager {
         }
     }
 
-    /// Takes in a manifest's event; says whether leftovers can be told from now on.
-    fn manifest(&mut self, event: ManifestEvent) -> bool {
+    /// Takes in a source's event; says whether leftovers can be told from now on.
+    fn source_event(&mut self, event: PodEvent) -> bool {
         match event {
-            ManifestEvent::Synced => {
-                self.manifests_known = true;
-                self.node
-                    .board
-                    .expect(self.files.values().map(|pod| pod_uid(pod)).collect());
-                return true;
+            PodEvent::Synced(source) => {
+                if source == Source::File {
+                    let files = self.wanted.iter().filter(|(_, wanted)| wanted.source == source);
+                    self.node.board.expect(files.map(|(uid, _)| uid.clone()).collect());
+                }
+                return self.awaited.remove(&source) && self.awaited.is_empty();
             }
-            ManifestEvent::Valid { file, pod } => {
-                self.invalid.write().remove(&file);
-                tracing::info!(file, pod = %pod_key(&pod), uid = %pod_uid(&pod), "manifest read");
-                self.files.insert(file, pod);
+            PodEvent::Put(wanted) => {
+                let uid = pod_uid(&wanted.pod);
+                if let Some(entry) = self.workers.get(&uid).filter(|entry| !entry.ends)
+                    && self.wanted.get(&uid).is_some_and(|known| known.pod != wanted.pod)
+                {
+                    let _ = entry.message_tx.send(Message::Update(wanted.pod.clone()));
+                }
+                self.wanted.insert(uid, wanted);
             }
-            // The earlier good version, if there was one, goes on.
-            ManifestEvent::Invalid { file, error } => {
-                self.invalid.write().insert(file, error.to_string());
-            }
-            ManifestEvent::Removed { file } => {
-                self.invalid.write().remove(&file);
-                tracing::info!(file, "manifest removed");
-                self.files.remove(&file);
+            PodEvent::Removed(uid) => {
+                self.wanted.remove(&uid);
+                self.finished.remove(&uid);
             }
         }
         false
@@ -287,26 +284,28 @@ impl Manager {
             return;
         };
         let entry = self.workers.remove(&uid);
+        if ended.is_ok() && self.wanted.get(&uid).is_some_and(|wanted| wanted.source == Source::Api) {
+            self.finished.insert(uid.clone());
+        }
         if let (Err(error), Some(entry)) = (ended, entry) {
             // What is left of the pod is found by asking the runtime, as after a restart of the whole agent.
             tracing::error!(pod = %entry.key, %uid, %error, "the pod's worker panicked; starting another");
             self.node.routes.release(&entry.message_tx);
             self.leftovers_known = false;
-            match self.files.values().find(|pod| pod_uid(pod) == uid).cloned() {
-                Some(pod) => self.start(pod, false),
-                None => self.start(Arc::new(orphan::bare_pod(&entry.key, &uid)), true),
+            match self.wanted.get(&uid).cloned() {
+                Some(wanted) => self.start(wanted.pod, Some(wanted.source)),
+                None => self.start(Arc::new(orphan::bare_pod(&entry.key, &uid)), None),
             }
         }
     }
 
     /// Gives a worker to every pod that the runtime has something of.
     fn end_leftovers(&mut self, listed: Listed) {
-        let wanted: Vec<PodUid> = self.files.values().map(|pod| pod_uid(pod)).collect();
         for pod in listed.pods {
             let uid = pod_uid(&pod);
-            if !wanted.contains(&uid) && !self.workers.contains_key(&uid) {
+            if !self.wanted.contains_key(&uid) && !self.workers.contains_key(&uid) {
                 tracing::info!(pod = %pod_key(&pod), %uid, "pod is left over; ending it");
-                self.start(Arc::new(pod), true);
+                self.start(Arc::new(pod), None);
             }
         }
         self.remove_stray_cgroups(listed.cgroups);
@@ -334,15 +333,13 @@ impl Manager {
     }
 
     fn settle(&mut self) {
-        let pods: BTreeMap<PodUid, &Arc<Pod>> = self.files.values().map(|pod| (pod_uid(pod), pod)).collect();
-        let wanted = pods.iter().map(|(uid, pod)| (uid.clone(), pod_key(pod))).collect();
+        let wanted = self.wanted.iter().filter(|(uid, _)| !self.finished.contains(*uid));
+        let wanted = wanted.map(|(uid, wanted)| (uid.clone(), pod_key(&wanted.pod)));
         let workers = self
             .workers
             .iter()
             .map(|(uid, entry)| (uid.clone(), (entry.key.clone(), entry.ends)));
-        let actions = plan_workers(&wanted, &workers.collect());
-        let pods: BTreeMap<PodUid, Arc<Pod>> = pods.into_iter().map(|(uid, pod)| (uid, pod.clone())).collect();
-        for action in actions {
+        for action in plan_workers(&wanted.collect(), &workers.collect()) {
             match action {
                 Action::End(uid) => {
                     if let Some(entry) = self.workers.get_mut(&uid) {
@@ -351,21 +348,22 @@ impl Manager {
                     }
                 }
                 Action::Start(uid) => {
-                    if let Some(pod) = pods.get(&uid) {
-                        self.start(pod.clone(), false);
+                    if let Some(wanted) = self.wanted.get(&uid).cloned() {
+                        self.start(wanted.pod, Some(wanted.source));
                     }
                 }
             }
         }
     }
 
-    fn start(&mut self, pod: Arc<Pod>, is_orphan: bool) {
+    /// Gives a pod a worker; without a source it is only to be ended.
+    fn start(&mut self, pod: Arc<Pod>, source: Option<Source>) {
         let (uid, key) = (pod_uid(&pod), pod_key(&pod));
         let span = tracing::info_span!("pod", pod = %key, %uid);
         let birth = Birth {
             pod,
-            is_new: self.leftovers_known && !is_orphan,
-            is_orphan,
+            is_new: self.leftovers_known && source.is_some(),
+            source,
         };
         let (worker, message_tx) = span.in_scope(|| Worker::new(self.node.clone(), birth));
         let task = self.tasks.spawn(worker.run().instrument(span));
@@ -373,7 +371,7 @@ impl Manager {
         let entry = Entry {
             key,
             message_tx,
-            ends: is_orphan,
+            ends: source.is_none(),
         };
         self.workers.insert(uid, entry);
     }

@@ -13,10 +13,13 @@ use bosun_api::{
 };
 use bosun_cri::{Runtime, managed::ManagedState};
 use jiff::Timestamp;
-use parking_lot::RwLock;
-use tokio::sync::watch;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
 
-use crate::{cgroup::Cgroups, images::Images, places::Places, pod::backoff::Limits, probe::Prober, routes::Routes};
+use crate::{
+    cgroup::Cgroups, images::Images, places::Places, pod::backoff::Limits, probe::Prober, routes::Routes,
+    source::Source,
+};
 
 /// The node, as its pods' workers see it.
 pub struct Node {
@@ -107,6 +110,8 @@ impl Clock {
 pub struct Notice {
     /// The pod as wanted.
     pub pod: Arc<Pod>,
+    /// Who wants it; `None` for one that is left over.
+    pub source: Option<Source>,
     /// Its status.
     pub status: PodStatus,
     /// How long each stage of its start took, in milliseconds.
@@ -121,6 +126,9 @@ pub struct Board {
     pods: RwLock<BTreeMap<PodUid, Notice>>,
     /// Pods of which nothing is known yet; `None` before it is known which pods there are.
     awaited: watch::Sender<Option<BTreeSet<PodUid>>>,
+    /// Pods of which there is news that [`Board::news`] did not give yet.
+    news: Mutex<BTreeSet<PodUid>>,
+    newer: Notify,
 }
 
 impl Board {
@@ -155,6 +163,25 @@ impl Board {
     fn came(&self, uid: &PodUid) {
         self.awaited
             .send_if_modified(|awaited| awaited.as_mut().is_some_and(|awaited| awaited.remove(uid)));
+        self.news.lock().insert(uid.clone());
+        self.newer.notify_one();
+    }
+
+    /// Waits for news and gives the pods it is of; however much news there was of a pod, it is given once. For one
+    /// reader.
+    pub async fn news(&self) -> BTreeSet<PodUid> {
+        loop {
+            let news = std::mem::take(&mut *self.news.lock());
+            if !news.is_empty() {
+                return news;
+            }
+            self.newer.notified().await;
+        }
+    }
+
+    /// What is known of a pod; `None` once it is gone.
+    pub fn get(&self, uid: &PodUid) -> Option<Notice> {
+        self.pods.read().get(uid).cloned()
     }
 
     /// All pods, by UID.
@@ -183,6 +210,7 @@ mod tests {
         assert!(futures_util::poll!(complete.as_mut()).is_pending());
         let notice = Notice {
             pod: Arc::default(),
+            source: None,
             status: PodStatus::default(),
             stages: BTreeMap::new(),
             ends_by: None,

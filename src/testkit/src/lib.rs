@@ -11,13 +11,17 @@
 //! - [`footprint`]: all that a node holds on the machine, as sets to compare before and after
 //! - [`teardown`]: takes away whatever a node left, also those of a test that was killed
 //! - [`server`]: a control plane: `bosun server` in a folder of its own, asked by `kubectl` or byte by byte
+//! - [`tunnel`]: how a node reaches that
+//! - [`cluster`]: several nodes and a server: `bosun dev` in a folder of its own
 //! - [`cgroup`], [`grpc_health`]: a container's limits; a server for gRPC probes
 //! - [`etcd`]: a store beside it
 //! - [`netns`], [`proc`], [`programs`]: the ground; `proc`'s parsers are pure
 //!
-//! Everything happens in the test's own task; only [`grpc_health::Health`] serves in tasks of its own while it lives.
+//! Everything happens in the test's own task; only [`grpc_health::Health`] and [`tunnel::Tunnel`] serve in tasks of their own
+//! while they live.
 
 pub mod cgroup;
+pub mod cluster;
 pub mod etcd;
 pub mod eventually;
 pub mod footprint;
@@ -29,9 +33,11 @@ pub mod proc;
 pub mod programs;
 pub mod server;
 pub mod teardown;
+pub mod tunnel;
 pub mod view;
 
 pub use bosun_cri::mounts;
+pub use cluster::{Cluster, ClusterOptions};
 pub use etcd::Etcd;
 pub use eventually::{PATIENCE, eventually};
 pub use footprint::Footprint;

@@ -24,11 +24,12 @@ mod runtime;
 mod user;
 
 use crate::{
-    Footprint, PATIENCE, eventually,
+    Footprint, PATIENCE, Server, eventually,
     netns::Netns,
     proc::Scope,
     programs,
     teardown::{PREFIX, sweep, teardown},
+    tunnel::Tunnel,
 };
 
 /// What a test may want of its node beside the usual.
@@ -52,6 +53,8 @@ pub struct Options {
     pub import_demo: bool,
     /// Environment of the agent.
     pub env: Vec<(String, String)>,
+    /// More flags of the agent.
+    pub flags: Vec<String>,
 }
 
 impl Default for Options {
@@ -66,6 +69,7 @@ impl Default for Options {
             containerd: None,
             import_demo: true,
             env: Vec::new(),
+            flags: Vec::new(),
         }
     }
 }
@@ -78,6 +82,7 @@ pub struct Node {
     scope: Scope,
     netns: Netns,
     agent: Option<Child>,
+    tunnel: Option<Tunnel>,
     baseline: Footprint,
     /// Whether its logs are of no interest: it ended as it should.
     good: bool,
@@ -100,6 +105,34 @@ impl Node {
         Ok(node)
     }
 
+    /// A node of a server's cluster with its agent running, as the user that nodes are.
+    pub async fn of(server: &Server, mut options: Options) -> anyhow::Result<Self> {
+        let kubeconfig = server.node_kubeconfig(&options.name).await?;
+        options
+            .flags
+            .extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
+        let mut node = Self::prepare(options).await?;
+        node.reach(server)?;
+        node.start_agent().await?;
+        if node.options.import_demo {
+            node.import(&programs::demo_archive()?).await?;
+            node.baseline = Footprint::of(&node).await?;
+        }
+        Ok(node)
+    }
+
+    /// From now on the node reaches the server.
+    pub fn reach(&mut self, server: &Server) -> anyhow::Result<()> {
+        self.tunnel = None;
+        self.tunnel = Some(Tunnel::open(&self.netns, server.address())?);
+        Ok(())
+    }
+
+    /// From now on it reaches no server; connections that there are break.
+    pub fn cut_off(&mut self) {
+        self.tunnel = None;
+    }
+
     /// A node whose agent was not started yet.
     pub async fn prepare(options: Options) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -119,6 +152,7 @@ impl Node {
             scope,
             netns,
             agent: None,
+            tunnel: None,
             good: false,
             baseline: Footprint::default(),
         };
@@ -236,6 +270,7 @@ impl Node {
         ] {
             command.arg(flag).arg(value);
         }
+        command.args(&self.options.flags);
         if let Some(containerd) = &self.options.containerd {
             command.arg("--containerd").arg(containerd);
         }

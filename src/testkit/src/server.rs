@@ -32,6 +32,10 @@ use crate::{PATIENCE, programs};
 pub struct ServerOptions {
     /// More flags.
     pub flags: Vec<String>,
+    /// The data directory is a file system of its own of so many MiB, which lasts as long as the process.
+    pub disk: Option<u32>,
+    /// The keys and certificates of another server, whose cluster this one belongs to.
+    pub keys_of: Option<PathBuf>,
 }
 
 /// A server under test. Dropping it ends it by force and removes its folder.
@@ -57,6 +61,9 @@ impl Server {
             process: None,
             address: None,
         };
+        if let Some(other) = &server.options.keys_of {
+            copy(&other.join("server/pki"), &server.data_dir().join("server/pki"))?;
+        }
         server.run().await?;
         Ok(server)
     }
@@ -67,9 +74,9 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.log())?;
         // The same port again, as after a machine's restart.
         let port = self.address.map_or(0, |address| address.port());
-        let mut command = command(&programs::built("bosun")?);
+        let mut command = self.program()?;
         command
-            .args(["server", "--no-agent", "--bind", "127.0.0.1"])
+            .args(["server", "--api-only", "--bind", "127.0.0.1"])
             .args(["--port", &port.to_string()])
             .arg("--data-dir")
             .arg(self.data_dir())
@@ -95,6 +102,29 @@ impl Server {
         Ok(())
     }
 
+    /// The program, if need be with a disk of its own: in a mount namespace, for which nobody must be root.
+    fn program(&self) -> anyhow::Result<Command> {
+        let program = programs::built("bosun")?;
+        let Some(size) = self.options.disk else {
+            return Ok(command(&program));
+        };
+        fs::create_dir_all(self.data_dir())?;
+        let script = format!("mount -t tmpfs -o size={size}m,mode=700 bosun-test \"$0\" && exec \"$@\"");
+        let mut unshare = command(Path::new("unshare"));
+        unshare
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+            .arg(self.data_dir())
+            .arg(program);
+        Ok(unshare)
+    }
+
+    /// The data directory as the server sees it.
+    pub fn seen_data_dir(&self) -> anyhow::Result<PathBuf> {
+        let pid = self.pid().context("the server does not run")?;
+        let inside = self.data_dir();
+        Ok(Path::new(&format!("/proc/{pid}/root")).join(inside.strip_prefix("/").unwrap_or(&inside)))
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address.expect("a server that ran once has an address")
@@ -115,6 +145,19 @@ impl Server {
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("kubeconfig")
+    }
+
+    /// A kubeconfig for the node of this name.
+    pub async fn node_kubeconfig(&self, node: &str) -> anyhow::Result<PathBuf> {
+        let mut command = command(&programs::built("bosun")?);
+        command
+            .args(["kubeconfig", "--group", "system:nodes", "--allow-system-user"])
+            .args(["--user", &format!("system:node:{node}")])
+            .args(["--server", &format!("https://{}", self.address())])
+            .arg("--data-dir")
+            .arg(self.data_dir());
+        let output = programs::succeeding(command).await?;
+        self.file(&format!("{node}.kubeconfig"), &String::from_utf8_lossy(&output.stdout))
     }
 
     /// Its process.
@@ -171,12 +214,7 @@ impl Server {
 
     /// `kubectl` as the administrator, to be run by the caller.
     pub fn kubectl_command(&self) -> anyhow::Result<Command> {
-        let mut command = command(&kubectl()?);
-        command
-            .env("KUBECONFIG", self.kubeconfig())
-            .env("KUBECACHEDIR", self.dir.path().join("kubectl-cache"))
-            .env("HOME", self.dir.path());
-        Ok(command)
+        kubectl_command(&self.kubeconfig(), self.dir.path())
     }
 
     /// All it has said.
@@ -213,6 +251,21 @@ impl Drop for Server {
     }
 }
 
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
+
 /// The machine's `kubectl`.
 fn kubectl() -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -220,6 +273,16 @@ fn kubectl() -> anyhow::Result<PathBuf> {
         .map(|dir| dir.join("kubectl"))
         .find(|path| path.is_file());
     found.context("kubectl is not installed, which these tests drive: apt-get install kubernetes-client")
+}
+
+/// `kubectl` with this kubeconfig, which keeps what it remembers in `home`.
+pub(crate) fn kubectl_command(kubeconfig: &Path, home: &Path) -> anyhow::Result<Command> {
+    let mut command = command(&kubectl()?);
+    command
+        .env("KUBECONFIG", kubeconfig)
+        .env("KUBECACHEDIR", home.join("kubectl-cache"))
+        .env("HOME", home);
+    Ok(command)
 }
 
 fn command(program: &Path) -> Command {

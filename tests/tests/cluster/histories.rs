@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use bosun_testkit::{Etcd, PATIENCE, Server, ServerOptions};
+use bosun_testkit::{Etcd, PATIENCE, Server};
 use fastrand::Rng;
 use futures_util::TryStreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -29,9 +29,9 @@ use tokio::{
 };
 
 use self::model::{Action, Moment, Operation, Outcome, Seen};
-use crate::clients::client;
+use crate::{clients::client, several};
 
-/// Seeds in an ordinary run and with `--soak`, over both engines.
+/// Seeds in an ordinary run and with `--soak`, over both engines and one server or two.
 const SEEDS: u64 = 20;
 const SOAK_SEEDS: u64 = 200;
 const WRITERS: usize = 6;
@@ -52,26 +52,32 @@ fn seeds() -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_are_linearizable_across_kills_of_the_server_on_the_embedded_store() -> anyhow::Result<()> {
-    let mut server = Server::start().await?;
-    for seed in (0..seeds()).step_by(2) {
-        history(&mut server, seed)
-            .await
-            .with_context(|| format!("seed {seed}"))?;
-    }
-    server.stop().await
+    histories(vec![Server::start().await?], 0).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_are_linearizable_across_kills_of_the_server_on_etcd() -> anyhow::Result<()> {
     let etcd = Etcd::start().await?;
-    let flags = vec!["--datastore".to_owned(), format!("etcd={}", etcd.endpoint())];
-    let mut server = Server::with(ServerOptions { flags }).await?;
-    for seed in (1..seeds()).step_by(2) {
-        history(&mut server, seed)
+    histories(several::servers(&etcd, 1).await?, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_are_linearizable_across_two_servers_on_one_etcd_and_kills_of_either() -> anyhow::Result<()> {
+    let etcd = Etcd::start().await?;
+    histories(several::servers(&etcd, 2).await?, 2).await
+}
+
+/// Every third seed from `first` on.
+async fn histories(mut servers: Vec<Server>, first: u64) -> anyhow::Result<()> {
+    for seed in (first..seeds()).step_by(3) {
+        history(&mut servers, seed)
             .await
             .with_context(|| format!("seed {seed}"))?;
     }
-    server.stop().await
+    for server in &mut servers {
+        server.stop().await?;
+    }
+    Ok(())
 }
 
 /// One clock for all clients.
@@ -84,8 +90,13 @@ impl Clock {
     }
 }
 
-async fn history(server: &mut Server, seed: u64) -> anyhow::Result<()> {
-    let maps: Api<ConfigMap> = Api::namespaced(client(server).await?, "default");
+async fn history(servers: &mut [Server], seed: u64) -> anyhow::Result<()> {
+    let mut clients: Vec<Api<ConfigMap>> = Vec::new();
+    for server in &*servers {
+        clients.push(Api::namespaced(client(server).await?, "default"));
+    }
+    let maps = &clients[0];
+    let any = |number: usize| clients[number % clients.len()].clone();
     let selector = format!("{LABEL}=s{seed}");
     let start = maps.list_metadata(&ListParams::default().labels(&selector)).await?;
     let start = start.metadata.resource_version.context("a list without a revision")?;
@@ -94,17 +105,18 @@ async fn history(server: &mut Server, seed: u64) -> anyhow::Result<()> {
     let mut writers = JoinSet::new();
     for number in 0..WRITERS {
         let rng = Rng::with_seed(seed * 1000 + number as u64);
-        writers.spawn(write(maps.clone(), seed, number, rng, clock.clone(), stop_rx.clone()));
+        writers.spawn(write(any(number), seed, number, rng, clock.clone(), stop_rx.clone()));
     }
     let mut watchers = JoinSet::new();
     let (last_tx, last_rx) = watch::channel(0);
-    for _ in 0..WATCHERS {
-        watchers.spawn(look(maps.clone(), selector.clone(), start.clone(), last_rx.clone()));
+    for number in 0..WATCHERS {
+        watchers.spawn(look(any(number), selector.clone(), start.clone(), last_rx.clone()));
     }
     let mut rng = Rng::with_seed(seed);
     for _ in 0..KILLS {
         // The moment is what is random.
         sleep(Duration::from_millis(rng.u64(100..500))).await;
+        let server = &mut servers[rng.usize(0..clients.len())];
         server.kill().await?;
         server.run().await?;
     }

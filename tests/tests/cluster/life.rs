@@ -4,6 +4,7 @@ use anyhow::ensure;
 use bosun_testkit::{
     PATIENCE, Server, eventually,
     programs::{built, run},
+    server::Client,
 };
 use http::Method;
 use serde_json::{Value, json};
@@ -193,12 +194,25 @@ async fn a_request_that_is_refused_at_the_door_is_written_down_too() -> anyhow::
     let path = "/api/v1/namespaces/default/configmaps";
     let bearer = [("authorization", "Bearer of.no.one")];
     ensure!(server.stranger()?.get(path, &bearer).await?.status == 401);
+    let url = format!("https://{}", server.address());
+    let data = server.data_dir().to_string_lossy().into_owned();
+    let flags = ["kubeconfig", "--user", "jane", "--data-dir", &data, "--server", &url];
+    let config = run(&built("bosun")?, flags).await?;
+    let jane = server.file("jane.kubeconfig", &config)?;
+    let jane = Client::new(&jane, server.address(), true)?;
+    let other = "/api/v1/namespaces/default/secrets";
+    ensure!(jane.get(other, &[("impersonate-user", "admin")]).await?.status == 403);
     server.stop().await?;
     let log = std::fs::read_to_string(server.data_dir().join("server/audit/audit.log"))?;
     let events: Vec<Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let refused = events.iter().find(|event| event["requestURI"] == path);
     ensure!(
         refused.is_some_and(|event| event["responseStatus"]["code"] == 401),
+        "{refused:?}"
+    );
+    let refused = events.iter().find(|event| event["requestURI"] == other);
+    ensure!(
+        refused.is_some_and(|event| event["responseStatus"]["code"] == 403 && event["user"]["username"] == "jane"),
         "{refused:?}"
     );
     Ok(())

@@ -1,8 +1,11 @@
 //! In which form answers are wanted, and bodies come.
 
+use std::io::Read as _;
+
 use anyhow::ensure;
 use bosun_testkit::Server;
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http::Method;
 use http_body_util::Full;
 use serde_json::{Value, json};
@@ -135,6 +138,47 @@ async fn a_field_nobody_knows_is_dropped_warned_of_or_refused_as_is_asked() -> a
             "{mode}: {:?}",
             reply.headers
         );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_long_answer_is_compressed_for_whoever_takes_it_so() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let client = server.client()?;
+    for (name, length) in [("long", 200_000), ("short", 100)] {
+        let object = json!({"metadata": {"name": name}, "data": {"x": "y".repeat(length)}});
+        ensure!(client.json(Method::POST, MAPS, &object).await?.status == 201);
+    }
+    let gzip = ("accept-encoding", "deflate, gzip");
+    for (path, accept, compressed) in [
+        (MAPS.to_owned(), "application/json", true),
+        (MAPS.to_owned(), "application/yaml", true),
+        (MAPS.to_owned(), "application/vnd.kubernetes.protobuf", true),
+        (format!("{MAPS}/long"), "application/json", true),
+        (format!("{MAPS}/short"), "application/json", false),
+    ] {
+        let plain = client.get(&path, &[("accept", accept)]).await?;
+        ensure!(
+            plain.header("content-encoding").is_empty(),
+            "{path}: {:?}",
+            plain.headers
+        );
+        let reply = client.get(&path, &[("accept", accept), gzip]).await?;
+        ensure!(
+            (reply.header("content-encoding") == "gzip") == compressed,
+            "{path} {accept}: {:?}",
+            reply.headers
+        );
+        ensure!(reply.header("content-type") == accept);
+        let mut read = Vec::new();
+        if compressed {
+            ensure!(reply.header("vary") == "Accept-Encoding");
+            GzDecoder::new(&*reply.body).read_to_end(&mut read)?;
+        } else {
+            read.extend_from_slice(&reply.body);
+        }
+        ensure!(read == plain.body, "{path} {accept} says something else compressed");
     }
     Ok(())
 }

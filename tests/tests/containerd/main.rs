@@ -12,6 +12,7 @@ mod lifecycle;
 mod logs;
 mod manifests;
 mod network;
+mod node;
 mod probes;
 mod recovery;
 mod resources;

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// The name under which agents know the API server; the role `system:kubelet-api-admin` is bound to it.
-pub const CLIENT: &str = "kube-apiserver-kubelet-client";
+const CLIENT: &str = "kube-apiserver-kubelet-client";
 
 /// For the connection and the TLS handshake together.
 const DEADLINE: Duration = Duration::from_secs(30);

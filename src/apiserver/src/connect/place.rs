@@ -275,7 +275,7 @@ pub fn container(pod: &Value, wanted: &str) -> Result<String, Status> {
                 main.join(" ")
             );
             if !init.is_empty() {
-                why += &format!(" or one of the init containers: [{}]", init.join(" "));
+                why = format!("{why} or one of the init containers: [{}]", init.join(" "));
             }
             Err(Status::bad_request(why))
         }

@@ -23,10 +23,13 @@ pub const MAX_BODY: usize = 3 << 20;
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
 /// The body of an answer: bytes known beforehand, or a stream.
+///
+/// Handing a chunk to HTTP/2 is not writing it: it waits there until the client takes it, and a client that takes nothing
+/// would have the server keep as many answers as it likes. So each chunk holds on to the observers until its bytes are
+/// written, and what they hold, such as a place among the requests in flight, lasts as long as the memory does.
 pub struct Body {
     content: Content,
-    /// Told of each chunk, dropped with the body: whoever counts or logs.
-    observer: Option<Box<dyn Observer>>,
+    observers: Arc<Vec<Box<dyn Observer>>>,
 }
 
 enum Content {
@@ -34,10 +37,22 @@ enum Content {
     Stream(BoxStream<'static, Result<Bytes, BodyError>>),
 }
 
-/// Watches a body being sent; dropping it is the end, however it came.
-pub trait Observer: Send {
+/// Watches a body being sent; dropping it is the end, however it came: nothing of the body is left in memory.
+pub trait Observer: Send + Sync {
     /// So many bytes more are on their way.
-    fn sent(&mut self, bytes: usize);
+    fn sent(&self, _bytes: usize) {}
+}
+
+/// Bytes on their way, and who waits for their end.
+struct Chunk {
+    bytes: Bytes,
+    _observers: Arc<Vec<Box<dyn Observer>>>,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Body {
@@ -50,7 +65,7 @@ impl Body {
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self {
             content: Content::Full(bytes.into()),
-            observer: None,
+            observers: Arc::default(),
         }
     }
 
@@ -58,7 +73,7 @@ impl Body {
     pub fn stream(stream: impl futures_util::Stream<Item = Result<Bytes, BodyError>> + Send + 'static) -> Self {
         Self {
             content: Content::Stream(stream.boxed()),
-            observer: None,
+            observers: Arc::default(),
         }
     }
 
@@ -75,9 +90,24 @@ impl Body {
     }
 
     /// Has `observer` watch it being sent.
-    pub fn observed(mut self, observer: Box<dyn Observer>) -> Self {
-        self.observer = Some(observer);
+    pub fn observed(mut self, observer: impl Observer + 'static) -> Self {
+        let observers = Arc::get_mut(&mut self.observers).expect("no chunk is on its way yet");
+        observers.push(Box::new(observer));
         self
+    }
+
+    /// A chunk on its way.
+    fn sent(&self, bytes: Bytes) -> Bytes {
+        if self.observers.is_empty() {
+            return bytes;
+        }
+        for observer in &*self.observers {
+            observer.sent(bytes.len());
+        }
+        Bytes::from_owner(Chunk {
+            bytes,
+            _observers: self.observers.clone(),
+        })
     }
 }
 
@@ -103,10 +133,7 @@ impl HttpBody for Body {
             Content::Full(bytes) => Some(Ok(std::mem::take(bytes))),
             Content::Stream(stream) => ready!(stream.poll_next_unpin(context)),
         };
-        if let (Some(observer), Some(Ok(bytes))) = (&mut self.observer, &chunk) {
-            observer.sent(bytes.len());
-        }
-        Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
+        Poll::Ready(chunk.map(|chunk| chunk.map(|bytes| Frame::data(self.sent(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -251,6 +278,33 @@ mod tests {
             assert_eq!(bytes, "abc", "{cut:?}");
         }
         assert_eq!(budget.bytes.available_permits(), 100);
+    }
+
+    #[tokio::test]
+    async fn an_answer_has_ended_when_its_last_byte_is_written() {
+        struct Counter(Arc<std::sync::atomic::AtomicUsize>);
+        impl Observer for Counter {
+            fn sent(&self, bytes: usize) {
+                self.0.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let counted = Arc::default();
+        let pieces = ["ab", "cde"].map(|text| Bytes::from_static(text.as_bytes()));
+        let mut body = Body::pieces(Box::new(pieces.into_iter()))
+            .observed(Counter(Arc::clone(&counted)))
+            .observed(Counter(Arc::clone(&counted)));
+        let mut chunks = Vec::new();
+        while let Some(frame) = body.frame().await {
+            chunks.push(frame.unwrap().into_data().unwrap());
+        }
+        drop(body);
+        assert_eq!(chunks, ["ab", "cde"]);
+        assert_eq!(counted.load(std::sync::atomic::Ordering::Relaxed), 10);
+        let part = chunks.pop().unwrap().split_off(2);
+        drop(chunks);
+        assert_eq!(Arc::strong_count(&counted), 3, "a byte of it is not written yet");
+        drop(part);
+        assert_eq!(Arc::strong_count(&counted), 1);
     }
 
     #[tokio::test]

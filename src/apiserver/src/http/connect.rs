@@ -143,7 +143,7 @@ impl Handler<'_, '_> {
         let pod = self.object(row, &request.name).await?;
         let (plan, mut path) = match &*request.subresource {
             "portforward" => {
-                let plan = Plan::of_forward(&parts.headers, query.all("ports")).map_err(refused)?;
+                let plan = Plan::of_forward(&parts.headers, query.all("ports")).map_err(|refusal| refused(&refusal))?;
                 let ports: Vec<&str> = query.all("ports").collect();
                 let query = if ports.is_empty() {
                     String::new()
@@ -156,8 +156,8 @@ impl Handler<'_, '_> {
                 )
             }
             action => {
-                let streams = translate::streams(|name| query.on(name)).map_err(refused)?;
-                let plan = Plan::of_command(&parts.headers, streams).map_err(refused)?;
+                let streams = translate::streams(|name| query.on(name)).map_err(|refusal| refused(&refusal))?;
+                let plan = Plan::of_command(&parts.headers, streams).map_err(|refusal| refused(&refusal))?;
                 let container = place::container(&pod, query.get("container").unwrap_or_default())?;
                 let mut path = format!("/{action}/{}/{}/{container}?", request.namespace, request.name);
                 for (on, name) in [
@@ -169,7 +169,7 @@ impl Handler<'_, '_> {
                     path += if on { name } else { "" };
                 }
                 for word in query.all("command") {
-                    path += &format!("command={}&", escaped_value(word));
+                    path.extend(["command=", &escaped_value(word), "&"]);
                 }
                 (plan, path)
             }
@@ -207,7 +207,7 @@ impl Handler<'_, '_> {
     ) -> Result<Response<Body>, Status> {
         let parts = self.exchange.parts;
         let client = parts.extensions.get::<OnUpgrade>().cloned();
-        let client = client.ok_or_else(|| refused(Refusal::NoUpgrade))?;
+        let client = client.ok_or_else(|| refused(&Refusal::NoUpgrade))?;
         plan.ask(&parts.headers, &mut asked);
         let connection = self.dialer.dial(to).await.map_err(undialed)?;
         let (server, answer) = match upgrade::dial(connection, asked).await.map_err(undialed)? {
@@ -228,7 +228,9 @@ impl Handler<'_, '_> {
                 return Ok(response);
             }
         };
-        let response = plan.answer(&parts.headers, &answer).map_err(refused)?;
+        let response = plan
+            .answer(&parts.headers, &answer)
+            .map_err(|refusal| refused(&refusal))?;
         let session = async move {
             let client = match client.await {
                 Ok(client) => TokioIo::new(client),
@@ -401,7 +403,7 @@ fn moved(place: &str) -> Response<Body> {
     response
 }
 
-fn refused(refusal: Refusal) -> Status {
+fn refused(refusal: &Refusal) -> Status {
     let reason = match refusal.code() {
         StatusCode::FORBIDDEN => Reason::Forbidden,
         _ => Reason::BadRequest,
@@ -491,7 +493,7 @@ fn escaped_value(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             escaped.push(char::from(byte));
         } else {
-            escaped += &format!("%{byte:02X}");
+            escaped.extend(["%", &format!("{byte:02X}")]);
         }
         escaped
     })

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    body::Body,
+    compress::Pieces,
     frame,
     negotiate::{Answer, Format, Representation},
     query::Query,
@@ -151,12 +151,12 @@ impl Encoder {
         &self,
         head: &ListHead<'_>,
         items: impl Iterator<Item = Bytes> + Send + 'static,
-    ) -> Result<Body, Status> {
+    ) -> Result<Pieces, Status> {
         let metadata = head.metadata();
         if self.answer.format == Format::Protobuf && self.tables.is_none() {
             return self.protobuf_list(head, &metadata, items);
         }
-        let pieces: Box<dyn Iterator<Item = Bytes> + Send> = match (self.answer.representation, &self.tables) {
+        let pieces: Pieces = match (self.answer.representation, &self.tables) {
             (Representation::Table(_), Some(tables)) => {
                 let tables = tables.clone();
                 let head = tables.head(&metadata.to_string(), true).into_bytes();
@@ -176,9 +176,9 @@ impl Encoder {
         };
         if self.answer.pretty || self.answer.format != Format::Json {
             let whole: Vec<u8> = pieces.flatten().collect();
-            return Ok(Body::full(self.written(whole.into())?));
+            return Ok(Box::new(std::iter::once(self.written(whole.into())?)));
         }
-        Ok(Body::pieces(pieces))
+        Ok(pieces)
     }
 
     fn protobuf_list(
@@ -186,7 +186,7 @@ impl Encoder {
         head: &ListHead<'_>,
         metadata: &Value,
         items: impl Iterator<Item = Bytes>,
-    ) -> Result<Body, Status> {
+    ) -> Result<Pieces, Status> {
         let (kind, api_version, partial) = match self.answer.representation {
             Representation::Metadata(version) => ("PartialObjectMetadataList", version.api_version(), Some(version)),
             _ => (head.kind, head.api_version, None),
@@ -215,7 +215,7 @@ impl Encoder {
         let pieces = std::iter::once(Bytes::from(head))
             .chain(items)
             .chain(std::iter::once(end));
-        Ok(Body::pieces(Box::new(frame::joined(pieces))))
+        Ok(Box::new(frame::joined(pieces)))
     }
 
     /// An event of a watch. `first` is whether it is the first one.

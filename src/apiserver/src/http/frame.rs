@@ -3,8 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// What is sent at once of a long list, in bytes: large enough that the cost per write doesn't show, small enough that a
-/// slow reader holds little.
-pub const CHUNK: usize = 256 << 10;
+/// slow reader holds little (no more than three of them: one being written, one waiting to be, one at hand).
+pub const CHUNK: usize = 64 << 10;
 
 /// Puts pieces together into chunks of about [`CHUNK`] bytes, separated by commas between `head` and `tail`.
 pub fn chunks<I: Iterator<Item = Bytes> + Send + 'static>(
@@ -13,25 +13,30 @@ pub fn chunks<I: Iterator<Item = Bytes> + Send + 'static>(
     tail: &'static [u8],
 ) -> impl Iterator<Item = Bytes> + Send + use<I> {
     let mut items = items.peekable();
+    // The first chunk grows with what is in it: most lists are short, and many may be on their way at a time.
     let mut buffer = BytesMut::from(head);
     let mut ended = false;
     std::iter::from_fn(move || {
         if ended {
             return None;
         }
-        buffer.reserve(CHUNK);
         while let Some(item) = items.next() {
             buffer.extend_from_slice(&item);
             if items.peek().is_some() {
                 buffer.put_u8(b',');
             }
             if buffer.len() >= CHUNK {
-                return Some(buffer.split().freeze());
+                let room = if items.peek().is_some() {
+                    CHUNK + CHUNK / 4
+                } else {
+                    tail.len()
+                };
+                return Some(std::mem::replace(&mut buffer, BytesMut::with_capacity(room)).freeze());
             }
         }
         ended = true;
         buffer.extend_from_slice(tail);
-        Some(buffer.split().freeze())
+        Some(std::mem::take(&mut buffer).freeze())
     })
 }
 
@@ -40,7 +45,7 @@ pub fn joined(
     mut pieces: impl Iterator<Item = Bytes> + Send + 'static,
 ) -> impl Iterator<Item = Bytes> + Send + 'static {
     std::iter::from_fn(move || {
-        let mut buffer = BytesMut::with_capacity(CHUNK);
+        let mut buffer = BytesMut::new();
         for piece in pieces.by_ref() {
             buffer.extend_from_slice(&piece);
             if buffer.len() >= CHUNK {
@@ -80,7 +85,7 @@ mod tests {
     fn a_long_list_is_sent_in_few_pieces() {
         let item = Bytes::from(vec![b'7'; 3000]);
         let pieces: Vec<_> = chunks(b"", std::iter::repeat_n(item, 1000), b"").collect();
-        assert_eq!(pieces.len(), 12);
+        assert_eq!(pieces.len(), 46);
         assert_eq!(pieces.iter().map(Bytes::len).sum::<usize>(), 3_000_999);
     }
 

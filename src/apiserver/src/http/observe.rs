@@ -1,13 +1,15 @@
 //! What is counted and written down of a request, once its answer has ended, however it ended.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::{body::Observer, target::Target};
+use super::{body::Observer, places::Place, target::Target};
 use crate::{
     Request, Status,
     audit::Record,
@@ -30,12 +32,6 @@ impl Drop for Raised {
     }
 }
 
-/// A place among the requests in flight.
-pub(super) struct Place {
-    pub(super) _permit: OwnedSemaphorePermit,
-    pub(super) _count: Raised,
-}
-
 /// A request being answered. Dropping it is the end of the answer.
 pub(super) struct Observation {
     metrics: Metrics,
@@ -47,7 +43,7 @@ pub(super) struct Observation {
     pub(super) record: Option<Record>,
     session: Mutex<Option<BoxFuture<'static, ()>>>,
     code: u16,
-    bytes: usize,
+    bytes: AtomicUsize,
 }
 
 impl Observation {
@@ -66,13 +62,18 @@ impl Observation {
             record: None,
             session: Mutex::default(),
             code: 0,
-            bytes: 0,
+            bytes: AtomicUsize::new(0),
         }
     }
 
     /// It has a place among those in flight, until the answer's end.
     pub(super) fn takes(&mut self, place: Place) {
         self.place = Some(place);
+    }
+
+    /// Its place, if it needs one.
+    pub(super) fn place(&mut self) -> Option<&mut Place> {
+        self.place.as_mut()
     }
 
     /// What it turned out to be about. Only rows' own names become labels, never a client's words.
@@ -136,8 +137,8 @@ impl Observation {
 }
 
 impl Observer for Observation {
-    fn sent(&mut self, bytes: usize) {
-        self.bytes += bytes;
+    fn sent(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -146,7 +147,7 @@ impl Drop for Observation {
         drop(self.place.take());
         let time = self.lasting.is_none().then(|| self.started.elapsed());
         self.metrics
-            .answered(&self.labels, self.dry_run, self.code, self.bytes, time);
+            .answered(&self.labels, self.dry_run, self.code, *self.bytes.get_mut(), time);
         if let Some(record) = self.record.take() {
             record.complete(self.code);
         }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     body::{self, Body, BodyError, MAX_BODY, Share},
+    compress::{self, Pieces},
     connect,
     encode::{Encoder, ListHead},
     negotiate::{self, Format, Offers},
@@ -156,8 +157,8 @@ impl Handler<'_, '_> {
             let entry = &entries[at];
             convert::json(&row, entry).unwrap_or_else(|_| entry.json().clone())
         });
-        let body = self.encoder.list(&head, items)?;
-        Ok(self.response(StatusCode::OK, body, false))
+        let pieces = self.encoder.list(&head, items)?;
+        Ok(self.whole(StatusCode::OK, pieces))
     }
 
     async fn watch(&mut self) -> Result<Response<Body>, Status> {
@@ -335,10 +336,25 @@ impl Handler<'_, '_> {
         {
             record.response_object(json.clone());
         }
-        let body = Body::full(self.encoder.object(json)?);
-        let mut response = self.response(code, body, false);
+        let written = self.encoder.object(json)?;
+        let mut response = self.whole(code, Box::new(std::iter::once(written)));
         warn(response.headers_mut(), warnings);
         Ok(response)
+    }
+
+    /// An answer that is at hand, compressed if that is wanted and worth it.
+    fn whole(&self, code: StatusCode, pieces: Pieces) -> Response<Body> {
+        if !compress::accepted(&self.exchange.parts.headers) {
+            return self.response(code, Body::pieces(pieces), false);
+        }
+        let (pieces, compressed) = compress::gzip(pieces);
+        let mut response = self.response(code, Body::pieces(pieces), false);
+        if compressed {
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
+        response
     }
 
     fn response(&self, code: StatusCode, body: Body, watch: bool) -> Response<Body> {

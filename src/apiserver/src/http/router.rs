@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use http::{HeaderValue, Request as HttpRequest, Response, header, request::Parts};
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -25,8 +25,9 @@ use super::{
     encode::Encoder,
     gate::{Gate, Sender},
     negotiate::{self, Offers},
-    observe::{Observation, Place, Raised},
+    observe::Observation,
     paths::Paths,
+    places::Places,
     query::Query,
     resources,
     target::{ResourcePath, Target},
@@ -81,8 +82,8 @@ pub(super) struct Shared {
     pub(super) audit: Audit,
     pub(super) metrics: Metrics,
     pub(super) bodies: Budget,
-    reads: Arc<Semaphore>,
-    writes: Arc<Semaphore>,
+    reads: Places,
+    writes: Places,
     time: Duration,
     /// When the server ends, so do its watches and sessions.
     pub(super) end: CancellationToken,
@@ -115,10 +116,10 @@ impl Router {
             gate,
             paths,
             audit,
-            metrics,
             bodies: Budget::new(limits.bodies),
-            reads: Arc::new(Semaphore::new(limits.reads)),
-            writes: Arc::new(Semaphore::new(limits.writes)),
+            reads: Places::new(limits.reads, metrics.in_flight(true)),
+            writes: Places::new(limits.writes, metrics.in_flight(false)),
+            metrics,
             time: limits.time,
             end,
             dialer: None,
@@ -205,7 +206,8 @@ impl Shared {
         let outcome = match understood {
             Ok(understood) => {
                 let lasts = understood.target.long_running();
-                let work = self.admitted(parts, body, understood, id, &mut observation);
+                // What answering takes is in memory only from here to the answer's head: thousands may wait before and after.
+                let work = Box::pin(self.admitted(parts, body, understood, id, &mut observation));
                 let work = AssertUnwindSafe(work).catch_unwind();
                 let outcome = if lasts {
                     work.await
@@ -236,7 +238,7 @@ impl Shared {
             });
             return response;
         }
-        response.map(|body| body.observed(Box::new(observation)))
+        response.map(|body| body.observed(observation))
     }
 
     async fn admitted<B>(
@@ -253,15 +255,24 @@ impl Shared {
     {
         let Understood { query, target } = understood;
         let identity = parts.extensions.get::<Identity>();
-        if identity.is_none() && !target.long_running() {
-            observation.takes(self.place(target.read_only())?);
+        let places = self.places(target.read_only());
+        // Whether the server lives can be asked of it however busy it is.
+        if identity.is_none() && !target.long_running() && !target.path.starts_with("/livez") {
+            let place = places.take().ok_or_else(|| self.refused(&target))?;
+            observation.takes(place);
         }
         let now = Timestamp::now();
         let peer = parts.extensions.get::<Peer>();
-        let sender = match identity {
-            Some(Identity(user)) => self.gate.as_wanted(&parts.headers, user.clone())?,
-            None => self.gate.sender(parts, peer, now).await?,
+        let mut sender = match identity {
+            Some(Identity(user)) => self.gate.as_wanted(&parts.headers, user.clone()),
+            None => self.gate.sender(parts, peer, now).await,
         };
+        if let Some(place) = observation.place()
+            && !places.claim(place, &sender.user.name)
+        {
+            sender.refused = Some(self.refused(&target));
+        }
+        let refused = sender.refused.take();
         let lasts = target.long_running();
         let (request, found) = self.request(target, sender, now);
         observation.about(&request, lasts);
@@ -271,6 +282,9 @@ impl Shared {
             agent: text(parts, &header::USER_AGENT),
             source: peer.map(|peer| peer.address.ip().to_string()),
         });
+        if let Some(status) = refused {
+            return Err(status);
+        }
         let decision = self.gate.may(&request, &query);
         if let Some(record) = &mut observation.record {
             let (allowed, reason) = match &decision {
@@ -291,17 +305,14 @@ impl Shared {
         }
     }
 
-    /// A place among the requests in flight, if there is one.
-    fn place(&self, read_only: bool) -> Result<Place, Status> {
-        let places = if read_only { &self.reads } else { &self.writes };
-        let Ok(permit) = places.clone().try_acquire_owned() else {
-            self.metrics.rejected(read_only).inc();
-            return Err(too_many_requests());
-        };
-        Ok(Place {
-            _permit: permit,
-            _count: Raised::new(self.metrics.in_flight(read_only)),
-        })
+    fn places(&self, read_only: bool) -> &Places {
+        if read_only { &self.reads } else { &self.writes }
+    }
+
+    /// There is no place for it.
+    fn refused(&self, target: &Target) -> Status {
+        self.metrics.rejected(target.read_only()).inc();
+        too_many_requests()
     }
 
     /// The request, and whether there is such a resource. One about a resource that is unknown is judged by its path.

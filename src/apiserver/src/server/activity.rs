@@ -3,11 +3,20 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::http::Observer;
 
 /// The requests under way in one connection.
 #[derive(Clone, Debug)]
-pub(super) struct Activity(Arc<Mutex<State>>);
+pub(super) struct Activity(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when a verdict will be due sooner than the last one said.
+    sooner: Notify,
+}
 
 #[derive(Debug)]
 struct State {
@@ -15,6 +24,8 @@ struct State {
     /// By number, so the first began first; the time by which each must be over, unless it may last.
     under_way: BTreeMap<u64, Option<Instant>>,
     idle_since: Instant,
+    /// When the last verdict said to look again.
+    look: Instant,
 }
 
 /// What to do with a connection.
@@ -31,19 +42,26 @@ pub(super) enum Verdict {
 impl Activity {
     /// A connection that was opened `now`.
     pub(super) fn new(now: Instant) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            next: 0,
-            under_way: BTreeMap::new(),
-            idle_since: now,
-        })))
+        Self(Arc::new(Shared {
+            state: Mutex::new(State {
+                next: 0,
+                under_way: BTreeMap::new(),
+                idle_since: now,
+                look: now,
+            }),
+            sooner: Notify::new(),
+        }))
     }
 
     /// A request begins, to be over by `deadline`; it is over when what is returned is dropped.
     pub(super) fn begin(&self, deadline: Option<Instant>) -> Busy {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         let number = state.next;
         state.next += 1;
         state.under_way.insert(number, deadline);
+        if deadline.is_some_and(|deadline| deadline < state.look) {
+            self.0.sooner.notify_one();
+        }
         Busy {
             activity: self.clone(),
             number,
@@ -52,12 +70,27 @@ impl Activity {
 
     /// What to do `now`, where idle connections are closed after `idle`.
     pub(super) fn verdict(&self, now: Instant, idle: Duration) -> Verdict {
-        let state = self.0.lock();
-        if state.under_way.is_empty() {
-            let end = state.idle_since + idle;
+        let mut state = self.0.state.lock();
+        let verdict = state.verdict(now, idle);
+        if let Verdict::Until(look) = verdict {
+            state.look = look;
+        }
+        verdict
+    }
+
+    /// Waits until a verdict is due sooner than the last one said.
+    pub(super) async fn sooner(&self) {
+        self.0.sooner.notified().await;
+    }
+}
+
+impl State {
+    fn verdict(&self, now: Instant, idle: Duration) -> Verdict {
+        if self.under_way.is_empty() {
+            let end = self.idle_since + idle;
             return if end <= now { Verdict::Idle } else { Verdict::Until(end) };
         }
-        match state.under_way.values().flatten().min() {
+        match self.under_way.values().flatten().min() {
             Some(deadline) if *deadline <= now => Verdict::Overdue,
             Some(deadline) => Verdict::Until((*deadline).min(now + idle)),
             None => Verdict::Until(now + idle),
@@ -72,9 +105,12 @@ pub(super) struct Busy {
     number: u64,
 }
 
+/// A request is under way until its answer is written.
+impl Observer for Busy {}
+
 impl Drop for Busy {
     fn drop(&mut self) {
-        let mut state = self.activity.0.lock();
+        let mut state = self.activity.0.state.lock();
         state.under_way.remove(&self.number);
         if state.under_way.is_empty() {
             state.idle_since = Instant::now();
@@ -113,5 +149,19 @@ mod tests {
         assert_eq!(activity.verdict(deadline, IDLE), Verdict::Overdue);
         drop(get);
         assert_eq!(activity.verdict(deadline, IDLE), Verdict::Until(deadline + IDLE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_on_an_idle_connection_is_looked_after_by_its_own_time() {
+        let start = Instant::now();
+        let activity = Activity::new(start);
+        assert_eq!(activity.verdict(start, IDLE), Verdict::Until(start + IDLE));
+        let deadline = start + Duration::from_secs(60);
+        let _get = activity.begin(Some(deadline));
+        activity.sooner().await;
+        assert_eq!(activity.verdict(start, IDLE), Verdict::Until(deadline));
+        let _later = activity.begin(Some(deadline + Duration::from_secs(1)));
+        let told = tokio::time::timeout(Duration::from_secs(1), activity.sooner()).await;
+        assert!(told.is_err(), "the look that is due is soon enough");
     }
 }

@@ -79,14 +79,19 @@ impl Fixture {
     }
 
     async fn connect(&self, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_by("http/1.1", address).await
+    }
+
+    async fn connect_by(&self, protocol: &str, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.keeper.authority().certificate.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let stream = TcpStream::connect(address).await?;
         let connector = TlsConnector::from(Arc::new(config));
         connector.connect(ServerName::from(address.ip()), stream).await
@@ -133,19 +138,28 @@ async fn who_asks_from_within_is_known_and_who_only_says_so_is_not() {
 }
 
 #[tokio::test]
+async fn a_request_that_waits_for_its_turn_takes_little() {
+    let fixture = fixture(http::Limits::default()).await;
+    let size = size_of_val(&fixture.router.answer(get("/livez")));
+    assert!(size < 3 << 10, "{size} bytes for each of a connection's streams");
+}
+
+#[tokio::test]
 async fn without_a_place_in_flight_a_request_is_told_to_come_again() {
     let fixture = fixture(http::Limits {
         reads: 0,
         ..http::Limits::default()
     })
     .await;
-    let answer = fixture.router.answer(get("/livez")).await;
+    let answer = fixture.router.answer(get("/version")).await;
     assert_eq!(
         (answer.status().as_u16(), &answer.headers()["retry-after"]),
         (429, &"1".parse().unwrap())
     );
-    // What asks from within has bounds of its own.
-    assert_eq!(fixture.router.answer(as_master(get("/livez"))).await.status(), 200);
+    // What asks from within has bounds of its own, and whether the server lives can always be asked.
+    let answer = fixture.router.answer(as_master(get("/api/v1/namespaces"))).await;
+    assert_eq!(answer.status(), 200);
+    assert_ne!(fixture.router.answer(get("/livez")).await.status(), 429);
 }
 
 #[tokio::test]
@@ -178,6 +192,35 @@ async fn a_connection_without_requests_is_closed_in_time() {
     let address = fixture.listen(limits, &mut tasks).await;
     let mut idle = fixture.connect(address).await.unwrap();
     assert_eq!(rest(&mut idle).await, "");
+}
+
+#[tokio::test]
+async fn a_connection_is_cut_whose_client_does_not_take_an_answer_in_time() {
+    let fixture = fixture(http::Limits::default()).await;
+    let mut tasks = JoinSet::new();
+    let limits = Limits {
+        request: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let address = fixture.listen(limits, &mut tasks).await;
+    let stream = fixture.connect_by("h2", address).await.unwrap();
+    // One byte of each answer, and no more before it is read.
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(1)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let ended = async {
+        let request = ::http::Request::get("https://x/livez").body(Full::<Bytes>::default());
+        let answer = sender.send_request(request.unwrap()).await.unwrap();
+        std::future::pending::<()>().await;
+        drop(answer);
+    };
+    let cut = tokio::select! {
+        end = timeout(PATIENCE, connection) => end.is_ok(),
+        () = ended => false,
+    };
+    assert!(cut, "the connection stays open");
 }
 
 #[tokio::test]

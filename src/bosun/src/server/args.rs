@@ -22,7 +22,10 @@ Examples:
   bosun server --no-agent --service-cidr 10.96.0.0/12,fd00:96::/112 --advertise-address 192.0.2.7
       Services of both families, a server that others reach at 192.0.2.7
   bosun server --no-agent --datastore etcd=http://192.0.2.1:2379,http://192.0.2.2:2379
-      several servers on one etcd
+      several servers on one etcd; the folder server/pki of the first one's data directory is copied to the others'
+  bosun server --no-agent --datastore etcd=https://192.0.2.1:2379 --etcd-cafile ca.crt --etcd-certfile me.crt \
+      --etcd-keyfile me.key
+      etcd that is known by its certificate, and knows its clients by theirs
 
 A file given with --config holds the same settings, named as the flags are:
   data-dir: /srv/bosun
@@ -55,9 +58,25 @@ pub(crate) struct ServerArgs {
     /// Where objects are stored: 'embedded', in the data directory, or etcd [default: embedded]
     #[arg(long, value_name = "embedded|etcd=URL,...")]
     datastore: Option<String>,
-    /// Serve the API only, without running pods on this machine
+    /// Pods get their addresses from this range, a part of it on each node; a second one, of the other family, after a
+    /// comma [default: 10.42.0.0/16]
+    #[arg(long, value_name = "CIDR[,CIDR]")]
+    cluster_cidr: Option<String>,
+    /// For https URLs of etcd: the certificates of the authorities that it is known by, PEM
+    #[arg(long, value_name = "FILE")]
+    etcd_cafile: Option<PathBuf>,
+    /// For etcd that wants to know its clients: this server's certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile")]
+    etcd_certfile: Option<PathBuf>,
+    /// The key of that certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    etcd_keyfile: Option<PathBuf>,
+    /// Don't run pods on this machine
     #[arg(long)]
     no_agent: bool,
+    /// Serve the API and nothing else: no controllers, no scheduler, no pods. Others may run these against it
+    #[arg(long)]
+    api_only: bool,
     /// The administrator's kubeconfig is written here [default: in the data directory,
     /// server/admin.kubeconfig]
     #[arg(long, value_name = "FILE")]
@@ -81,8 +100,11 @@ pub(crate) struct Settings {
     /// `None`: as the routes say.
     pub(crate) advertise_address: Option<IpAddr>,
     pub(crate) service_cidrs: Vec<Cidr>,
+    pub(crate) cluster_cidrs: Vec<Cidr>,
     pub(crate) cluster_domain: String,
     pub(crate) datastore: Datastore,
+    pub(crate) api_only: bool,
+    pub(crate) etcd_files: EtcdFiles,
     pub(crate) kubeconfig: PathBuf,
     pub(crate) audit_policy: Option<PathBuf>,
 }
@@ -94,6 +116,14 @@ pub(crate) enum Datastore {
     Embedded,
     /// In etcd, at these URLs.
     Etcd(Vec<String>),
+}
+
+/// How etcd is known, and how it knows this server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EtcdFiles {
+    pub(crate) authorities: Option<PathBuf>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// Why the settings make no server.
@@ -118,7 +148,8 @@ impl ServerArgs {
     }
 
     fn over(&self, file: Self) -> Result<Settings, SettingsError> {
-        if !(self.no_agent || file.no_agent) {
+        let api_only = self.api_only || file.api_only;
+        if !(self.no_agent || file.no_agent || api_only) {
             return Err(SettingsError::Value(
                 "the server cannot run this machine's pods yet: start it with --no-agent, and they can be run from \
                  files by 'bosun agent'"
@@ -130,16 +161,27 @@ impl ServerArgs {
         let text = |flag: &Option<String>, file: Option<String>, default: &str| {
             flag.clone().or(file).unwrap_or_else(|| default.to_owned())
         };
+        let datastore = datastore(&text(&self.datastore, file.datastore, "embedded"))
+            .map_err(|why| SettingsError::Value(format!("--datastore: {why}")))?;
+        let etcd_files = EtcdFiles {
+            authorities: either(&self.etcd_cafile, file.etcd_cafile),
+            certificate: either(&self.etcd_certfile, file.etcd_certfile),
+            key: either(&self.etcd_keyfile, file.etcd_keyfile),
+        };
+        check_etcd(&datastore, &etcd_files).map_err(|why| SettingsError::Value(why.to_owned()))?;
         Ok(Settings {
             bind: self.bind.or(file.bind),
             port: self.port.or(file.port).unwrap_or(6443),
             advertise_address: self.advertise_address.or(file.advertise_address),
             service_cidrs: cidrs(&text(&self.service_cidr, file.service_cidr, "10.43.0.0/16"))
                 .map_err(|why| SettingsError::Value(format!("--service-cidr: {why}")))?,
+            cluster_cidrs: cidrs(&text(&self.cluster_cidr, file.cluster_cidr, "10.42.0.0/16"))
+                .map_err(|why| SettingsError::Value(format!("--cluster-cidr: {why}")))?,
+            api_only,
             cluster_domain: domain(&text(&self.cluster_domain, file.cluster_domain, "cluster.local"))
                 .map_err(|why| SettingsError::Value(format!("--cluster-domain: {why}")))?,
-            datastore: datastore(&text(&self.datastore, file.datastore, "embedded"))
-                .map_err(|why| SettingsError::Value(format!("--datastore: {why}")))?,
+            datastore,
+            etcd_files,
             kubeconfig: either(&self.write_kubeconfig, file.write_kubeconfig)
                 .unwrap_or_else(|| data_dir.join("server/admin.kubeconfig")),
             audit_policy: either(&self.audit_policy, file.audit_policy),
@@ -198,6 +240,21 @@ fn datastore(text: &str) -> Result<Datastore, String> {
     }
 }
 
+/// Whether the files for TLS are all there, and of use.
+fn check_etcd(datastore: &Datastore, files: &EtcdFiles) -> Result<(), &'static str> {
+    let tls = matches!(datastore, Datastore::Etcd(urls) if urls.iter().any(|url| url.starts_with("https://")));
+    if files.certificate.is_some() != files.key.is_some() {
+        return Err("--etcd-certfile and --etcd-keyfile: one is of no use without the other");
+    }
+    if tls && files.authorities.is_none() {
+        return Err("--etcd-cafile: without it, an etcd at an https URL cannot be told from anyone else");
+    }
+    if !tls && *files != EtcdFiles::default() {
+        return Err("--etcd-cafile and the like are for etcd at https URLs: see --datastore");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -224,8 +281,11 @@ mod tests {
                 port: 6443,
                 advertise_address: None,
                 service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
+                cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
+                api_only: false,
                 cluster_domain: "cluster.local".to_owned(),
                 datastore: Datastore::Embedded,
+                etcd_files: EtcdFiles::default(),
                 kubeconfig: "/var/lib/bosun/server/admin.kubeconfig".into(),
                 audit_policy: None,
             }
@@ -263,9 +323,17 @@ mod tests {
         for (flags, words) in [
             ("--service-cidr 10.0.0.0/8,11.0.0.0/8", "one IPv4 and one IPv6"),
             ("--service-cidr x", "--service-cidr"),
+            ("--cluster-cidr x", "--cluster-cidr"),
             ("--cluster-domain A_b", "--cluster-domain"),
             ("--datastore sqlite", "embedded, or etcd="),
             ("--datastore etcd=a", "embedded, or etcd="),
+            ("--datastore etcd=https://a:2379", "--etcd-cafile"),
+            ("--datastore etcd=http://a:2379 --etcd-cafile f", "https"),
+            ("--etcd-cafile f", "https"),
+            (
+                "--datastore etcd=https://a:2379 --etcd-cafile f --etcd-certfile g",
+                "--etcd-keyfile",
+            ),
             ("--bind here", "--bind"),
             ("--port 70000", "--port"),
         ] {

@@ -252,6 +252,7 @@ pub fn outside(node: &Namespace, mtu: u32, ends: &[(&str, &str)], pods: &[&str])
     };
     node.ask(&[link::veth(&veth)]);
     let (uplink, cable) = (node.link("uplink").unwrap().index, outside.link("node").unwrap().index);
+    node.ask(&[link::up(uplink)]);
     outside.ask(&[link::up(cable)]);
     for (there, here) in ends {
         let (there, here): (Cidr, Cidr) = (there.parse().unwrap(), here.parse().unwrap());

@@ -72,7 +72,8 @@ pub fn step(phase: Phase, event: Event, now: Timestamp) -> Phase {
     let within = |grace: Duration| now.saturating_add(grace).unwrap_or(Timestamp::MAX);
     match (phase, event) {
         (Phase::Pending, Event::Observed) => Phase::Syncing,
-        (Phase::Syncing, Event::Completed { grace }) => Phase::Terminating {
+        // A pod that had completed before this agent began is only looked after.
+        (Phase::Pending | Phase::Syncing, Event::Completed { grace }) => Phase::Terminating {
             deadline: within(grace),
             why: Why::Completed,
         },
@@ -120,6 +121,7 @@ mod tests {
         let table = [
             (Phase::Pending, Event::Observed, Phase::Syncing),
             (Phase::Pending, remove(30), terminating(130, Why::Removed)),
+            (Phase::Pending, completed, terminating(130, Why::Completed)),
             (Phase::Pending, Event::Stopped, Phase::Pending),
             (Phase::Syncing, Event::Observed, Phase::Syncing),
             (Phase::Syncing, completed, terminating(130, Why::Completed)),

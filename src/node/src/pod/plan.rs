@@ -235,6 +235,18 @@ pub fn grace(pod: &Pod) -> Duration {
     Duration::from_secs(seconds.unwrap_or(30).max(0).unsigned_abs())
 }
 
+/// The grace that the pod was given when it was deleted; `None` if it was not. Never nothing, as upstream has it: a pod
+/// deleted without grace is gone from the API at once, and ends as one whose manifest was removed.
+pub fn deletion_grace(pod: &Pod) -> Option<Duration> {
+    pod.metadata.deletion_timestamp.as_ref()?;
+    let given = pod.metadata.deletion_grace_period_seconds;
+    let given = given.map_or_else(
+        || grace(pod),
+        |seconds| Duration::from_secs(seconds.max(0).unsigned_abs()),
+    );
+    Some(given.max(Duration::from_secs(1)))
+}
+
 impl<'a> View<'a> {
     /// The pod's init containers.
     pub fn init_containers(&self) -> &'a [Container] {

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use bosun_api::{ContainerId, core::Container};
+use bosun_api::{
+    ContainerId,
+    core::{Container, PodStatus},
+};
 
 use super::{
     observed::{ObservedContainer, ObservedPod},
     plan::Verdict,
 };
-use crate::probe::{self, ProbeKind, ProbeReport, ProbeVerdict};
+use crate::{
+    checkpoint::Checkpoint,
+    probe::{self, ProbeKind, ProbeReport, ProbeVerdict},
+};
 
 /// Verdicts by container.
 #[derive(Debug, Default)]
@@ -111,6 +117,30 @@ impl Verdicts {
         });
         self.remembered.clone().into_iter().chain(current).collect()
     }
+}
+
+/// What was known of a pod's containers before this agent began: by its checkpoint, and else by what the control plane
+/// was told. An agent may be killed between telling the one and the other.
+pub fn told(status: Option<&PodStatus>, checkpoint: Option<&Checkpoint>) -> BTreeMap<ContainerId, probe::Verdicts> {
+    let statuses = status.into_iter().flat_map(|status| {
+        let init = status.init_container_statuses.iter().flatten();
+        init.chain(status.container_statuses.iter().flatten())
+    });
+    let told = statuses.filter_map(|status| {
+        let (_, id) = status.container_id.as_ref()?.split_once("://")?;
+        let verdicts = probe::Verdicts {
+            started: status.started.unwrap_or(status.ready),
+            ready: status.ready,
+        };
+        Some((ContainerId::from(id), verdicts))
+    });
+    let mut known: BTreeMap<_, _> = told.collect();
+    known.extend(
+        checkpoint
+            .map(|checkpoint| checkpoint.verdicts.clone())
+            .unwrap_or_default(),
+    );
+    known
 }
 
 /// What a container's probes say before any has run.

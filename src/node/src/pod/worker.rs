@@ -27,7 +27,7 @@ use super::{
     phase::{self, Phase, Why},
     plan::{self, ImageState, Job, JobKey, Retry, View},
     sandbox::pod_uid,
-    verdicts::Verdicts,
+    verdicts::{self, Verdicts},
     volumes::VolumeSources,
 };
 use crate::{
@@ -35,11 +35,14 @@ use crate::{
     images::ImageError,
     node::Node,
     probe::{ProbeHandle, ProbeReport, ProbeTarget},
+    source::Source,
 };
 
 /// What a worker is told.
 #[derive(Debug)]
 pub enum Message {
+    /// The pod is to be as this says from now on.
+    Update(Arc<Pod>),
     /// The pod is not wanted any more.
     Remove,
     /// The stream of runtime events has a gap behind it: ask the runtime.
@@ -61,8 +64,8 @@ pub struct Birth {
     pub pod: Arc<Pod>,
     /// Nothing of it can be in the runtime.
     pub is_new: bool,
-    /// It is not wanted: only its end is to be brought about.
-    pub is_orphan: bool,
+    /// Who wants it; if nobody does, only its end is to be brought about.
+    pub source: Option<Source>,
 }
 
 /// Something else a worker runs beside the jobs of its plan.
@@ -83,6 +86,7 @@ const FIRST_PULL_RETRY: Duration = Duration::from_secs(10);
 pub struct Worker {
     node: Arc<Node>,
     pod: Arc<Pod>,
+    source: Option<Source>,
     uid: PodUid,
     key: PodKey,
     phase: Phase,
@@ -102,6 +106,10 @@ pub struct Worker {
     probes: BTreeMap<ContainerId, ProbeHandle>,
     stages: BTreeMap<String, f64>,
     status: Option<PodStatus>,
+    /// What an agent before this one told the control plane, if it told something.
+    before: Option<PodStatus>,
+    /// The status that the pod ended with; nothing of it runs any more.
+    verdict: Option<PodStatus>,
     posted: (usize, Option<Timestamp>),
     saved: Option<Checkpoint>,
     saving: bool,
@@ -109,6 +117,15 @@ pub struct Worker {
     message_rx: mpsc::UnboundedReceiver<Message>,
     report_tx: mpsc::Sender<ProbeReport>,
     report_rx: mpsc::Receiver<ProbeReport>,
+}
+
+/// Whether a status was written by a node's agent: the control plane's own say only that the pod waits.
+fn is_ours(status: &PodStatus) -> bool {
+    status.start_time.is_some() || has_ended(status)
+}
+
+fn has_ended(status: &PodStatus) -> bool {
+    matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
 /// The pod's namespace and name.
@@ -127,6 +144,8 @@ impl Worker {
         let uid = pod_uid(&birth.pod);
         let now = node.clock.now();
         let remembered = checkpoint::read(&node.places.checkpoint(&uid));
+        let of_api = birth.source == Some(Source::Api);
+        let before = birth.pod.status.clone().filter(|_| of_api).filter(is_ours);
         let mut worker = Self {
             key: pod_key(&birth.pod),
             phase: Phase::Pending,
@@ -137,12 +156,7 @@ impl Worker {
             auditing: false,
             volumes: None,
             images: BTreeMap::new(),
-            verdicts: Verdicts::new(
-                remembered
-                    .as_ref()
-                    .map(|checkpoint| checkpoint.verdicts.clone())
-                    .unwrap_or_default(),
-            ),
+            verdicts: Verdicts::new(verdicts::told(before.as_ref(), remembered.as_ref())),
             backoffs: remembered
                 .as_ref()
                 .map(|checkpoint| checkpoint.backoffs.clone())
@@ -157,6 +171,8 @@ impl Worker {
                 .map(|checkpoint| checkpoint.stages.clone())
                 .unwrap_or_default(),
             status: None,
+            verdict: before.clone().filter(has_ended),
+            before,
             posted: (0, None),
             saved: remembered,
             saving: false,
@@ -165,16 +181,21 @@ impl Worker {
             report_tx,
             report_rx,
             pod: birth.pod,
+            source: birth.source,
             node,
             uid,
         };
         if birth.is_new {
             worker.advance(phase::Event::Observed, now);
         }
-        if birth.is_orphan {
-            let grace = plan::grace(&worker.pod);
+        let grace = plan::grace(&worker.pod);
+        if worker.verdict.is_some() {
+            worker.advance(phase::Event::Completed { grace }, now);
+        }
+        if birth.source.is_none() {
             worker.advance(phase::Event::Remove { grace }, now);
         }
+        worker.heed_deletion(now);
         (worker, message_tx)
     }
 
@@ -194,6 +215,13 @@ impl Worker {
         self.node.board.remove(&self.uid);
         self.node.routes.release(&self.message_tx);
         tracing::info!("pod is gone");
+    }
+
+    /// A pod deleted through the API ends; a second deletion can only shorten its grace.
+    fn heed_deletion(&mut self, now: Timestamp) {
+        if let Some(grace) = plan::deletion_grace(&self.pod) {
+            self.advance(phase::Event::Remove { grace }, now);
+        }
     }
 
     fn advance(&mut self, event: phase::Event, now: Timestamp) {
@@ -354,6 +382,15 @@ impl Worker {
     fn take(&mut self, message: Message) {
         let now = self.node.clock.now();
         match message {
+            Message::Update(pod) => {
+                // What is told again is not what is new: its deadline runs.
+                let deletion = |pod: &Pod| (plan::deletion_grace(pod), pod.metadata.deletion_timestamp.clone());
+                let deleted = deletion(&pod) != deletion(&self.pod);
+                self.pod = pod;
+                if deleted {
+                    self.heed_deletion(now);
+                }
+            }
             Message::Remove => {
                 let grace = plan::grace(&self.pod);
                 self.advance(phase::Event::Remove { grace }, now);

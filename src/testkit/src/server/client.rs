@@ -154,8 +154,20 @@ impl Client {
 
     /// A connection of many streams; its task ends with the set.
     pub async fn http2(&self, tasks: &mut JoinSet<()>) -> anyhow::Result<http2::SendRequest<Full<Bytes>>> {
+        self.http2_with_window(tasks, 1 << 20).await
+    }
+
+    /// A connection of many streams, each of which takes `window` bytes of an answer before it is read.
+    pub async fn http2_with_window(
+        &self,
+        tasks: &mut JoinSet<()>,
+        window: u32,
+    ) -> anyhow::Result<http2::SendRequest<Full<Bytes>>> {
         let stream = self.connect(true).await?;
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(window)
+            .handshake(TokioIo::new(stream))
+            .await?;
         tasks.spawn(async move {
             // Its end is seen by whoever waits for an answer.
             let _ = connection.await;

@@ -8,6 +8,7 @@ use tokio::{task::JoinSet, time::sleep};
 
 use super::{body, make_namespace, server::Server};
 use crate::{
+    api::Client,
     report::{Bar, Row, Series},
     rows::{api::NAMESPACE, progress},
 };
@@ -22,7 +23,7 @@ pub(in crate::rows) async fn take(row: &mut Row) -> anyhow::Result<()> {
     let server = Server::start().await?;
     make_namespace(&mut server.client().await?).await?;
     let access = server.access()?;
-    let mut tasks: JoinSet<anyhow::Result<u64>> = JoinSet::new();
+    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     for writer in 0..WRITERS {
         let mut client = access.connect().await?;
         tasks.spawn(async move {
@@ -33,35 +34,26 @@ pub(in crate::rows) async fn take(row: &mut Row) -> anyhow::Result<()> {
                     .expect(Method::POST, &collection, body(&object(*lease, 0)))
                     .await?;
             }
-            let mut live = 0;
             for update in 1..=UPDATES {
                 for lease in &mine {
                     let path = format!("{collection}/lease-{lease}");
-                    let length = client
+                    client
                         .expect(Method::PATCH, &path, body(&object(*lease, update)))
                         .await?;
-                    live += if update == UPDATES { length } else { 0 };
                 }
             }
-            Ok(live)
+            Ok(())
         });
     }
-    let mut live = 0;
     let mut done = 0;
     while let Some(task) = tasks.join_next().await {
-        live += task??;
+        task??;
         done += 1;
         if done % 5 == 0 {
             progress(LEASES * UPDATES * done / WRITERS, LEASES * UPDATES, "updates");
         }
     }
-    // Everything else that a new server stores counts as live, too.
-    let list: Value = server
-        .client()
-        .await?
-        .get("/apis/rbac.authorization.k8s.io/v1/clusterroles")
-        .await?;
-    live += list.to_string().len() as u64;
+    let live = live(&mut server.client().await?).await?;
     let at_once = server.stored()?;
     sleep(SETTLE).await;
     let stored = server.stored()?;
@@ -89,6 +81,35 @@ pub(in crate::rows) async fn take(row: &mut Row) -> anyhow::Result<()> {
         ],
     );
     Ok(())
+}
+
+/// What all objects that there are weigh as JSON: those that a new server makes for itself, and the leases.
+async fn live(client: &mut Client) -> anyhow::Result<u64> {
+    let mut versions = vec![("/api/v1".to_owned(), client.get("/api/v1").await?)];
+    let groups = client.get("/apis").await?;
+    for group in groups["groups"].as_array().into_iter().flatten() {
+        // What several versions show is stored once.
+        if let Some(version) = group["preferredVersion"]["groupVersion"].as_str() {
+            let path = format!("/apis/{version}");
+            let resources = client.get(&path).await?;
+            versions.push((path, resources));
+        }
+    }
+    let mut live = 0;
+    for (path, resources) in versions {
+        for resource in resources["resources"].as_array().into_iter().flatten() {
+            let listed = resource["verbs"]
+                .as_array()
+                .is_some_and(|verbs| verbs.iter().any(|verb| verb == "list"));
+            let (true, Some(name)) = (listed, resource["name"].as_str()) else {
+                continue;
+            };
+            let list = client.get(&format!("{path}/{name}")).await?;
+            let items = list["items"].as_array().into_iter().flatten();
+            live += items.map(|item| item.to_string().len() as u64).sum::<u64>();
+        }
+    }
+    Ok(live)
 }
 
 fn object(lease: usize, update: usize) -> Value {

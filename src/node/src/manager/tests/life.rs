@@ -30,7 +30,7 @@ const IMAGE: &str = "demo:1";
 struct World {
     runtime: FakeRuntime,
     node: Arc<Node>,
-    manifest_tx: mpsc::Sender<ManifestEvent>,
+    pod_tx: mpsc::Sender<PodEvent>,
     _tasks: JoinSet<()>,
     _sandbox_image_tx: watch::Sender<Result<(), String>>,
     temp: Arc<tempfile::TempDir>,
@@ -41,7 +41,7 @@ impl World {
         let runtime = FakeRuntime::starting_at(start());
         runtime.add_image(IMAGE);
         let world = Self::over(runtime, Arc::new(tempfile::tempdir().unwrap()));
-        world.tell(ManifestEvent::Synced).await;
+        world.tell(PodEvent::Synced(Source::File)).await;
         world
             .until("the first look at what is there", |world| {
                 world.calls("ListContainers") > 0
@@ -77,15 +77,16 @@ impl World {
             allocatable_memory: 1 << 30,
             runtime: shared,
         });
-        let (manifest_tx, manifest_rx) = mpsc::channel(16);
+        let (pod_tx, pod_rx) = mpsc::channel(16);
         let events = node.runtime.subscribe();
-        let manager = Manager::new(node.clone(), manifest_rx, events, InvalidManifests::default(), None);
+        let sources = BTreeSet::from([Source::File]);
+        let manager = Manager::new(node.clone(), pod_rx, sources, events, None);
         let mut tasks = JoinSet::new();
         tasks.spawn(manager.run());
         Self {
             runtime,
             node,
-            manifest_tx,
+            pod_tx,
             _tasks: tasks,
             _sandbox_image_tx: sandbox_image_tx,
             temp,
@@ -100,23 +101,22 @@ impl World {
         for pod in pods {
             world.want(pod).await;
         }
-        world.tell(ManifestEvent::Synced).await;
+        world.tell(PodEvent::Synced(Source::File)).await;
         world
     }
 
-    async fn tell(&self, event: ManifestEvent) {
-        self.manifest_tx.send(event).await.expect("the manager lives");
+    async fn tell(&self, event: PodEvent) {
+        self.pod_tx.send(event).await.expect("the manager lives");
     }
 
     async fn want(&self, pod: &Pod) {
-        let file = format!("{}.yaml", pod.metadata.name.clone().unwrap());
         let pod = Arc::new(pod.clone());
-        self.tell(ManifestEvent::Valid { file, pod }).await;
+        let source = Source::File;
+        self.tell(PodEvent::Put(Wanted { source, pod })).await;
     }
 
     async fn unwant(&self, pod: &Pod) {
-        let file = format!("{}.yaml", pod.metadata.name.clone().unwrap());
-        self.tell(ManifestEvent::Removed { file }).await;
+        self.tell(PodEvent::Removed(pod_uid(pod))).await;
     }
 
     fn notice(&self, uid: &str) -> Option<Notice> {
@@ -338,6 +338,7 @@ async fn a_changed_pod_replaces_the_old_one_which_goes_first() {
     let world = World::new().await;
     world.want(&pod("web", "u1", "Always")).await;
     world.until_told("u1", "Running web:ready/0").await;
+    world.unwant(&pod("web", "u1", "Always")).await;
     world.want(&pod("web", "u2", "Always")).await;
     world.until_told("u2", "Running web:ready/0").await;
     assert_eq!(world.told("u1"), "nothing");

@@ -49,9 +49,16 @@ impl Worker {
             phase: self.phase,
             accepted_at: self.accepted_at,
             host_addresses: &self.node.host_addresses,
-            previous: self.status.as_ref(),
+            previous: self.status.as_ref().or(self.before.as_ref()),
         };
-        let status = status::status(&self.view(now), &context);
+        let status = match &self.verdict {
+            Some(verdict) => verdict.clone(),
+            None => status::status(&self.view(now), &context),
+        };
+        if self.busy.contains(&JobKey::Cleanup) && self.verdict.is_none() {
+            // From here on the runtime has less and less to tell of it.
+            self.verdict = Some(status.clone());
+        }
         let ends_by = match self.phase {
             Phase::Terminating {
                 deadline,
@@ -61,8 +68,10 @@ impl Worker {
         };
         let beside = (self.stages.len(), ends_by);
         let posted = self.status.as_ref() == Some(&status) && self.posted == beside;
-        // Before the runtime has answered there is nothing to tell but that it does not.
-        let unknown = self.phase == Phase::Pending && !self.retries.contains_key(&JobKey::Observe);
+        // Before the runtime has answered there is nothing to tell but that it does not; and where something was told
+        // before, that stands.
+        let silent = self.before.is_some() || !self.retries.contains_key(&JobKey::Observe);
+        let unknown = self.status.is_none() && self.must_observe && silent && self.verdict.is_none();
         if posted || unknown {
             return;
         }
@@ -72,6 +81,7 @@ impl Worker {
             &self.uid,
             Notice {
                 pod: self.pod.clone(),
+                source: self.source,
                 status,
                 stages: self.stages.clone(),
                 ends_by,
