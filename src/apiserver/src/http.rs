@@ -11,12 +11,13 @@
 //!
 //! - [`router`]: the way of every request. It runs in the task of its connection; there are no others.
 //! - [`gate`]: who asks, and whether they may.
-//! - [`resources`], [`paths`], [`openapi`], [`health`]: the answers.
+//! - [`resources`], [`paths`], [`openapi`], [`health`]: the answers; [`connect`]: those that others give.
 //! - [`body`]: what is sent, and how what comes is read without being overwhelmed.
 //! - [`observe`]: what is counted and written down, once an answer has ended.
 
 pub mod body;
 pub mod compress;
+mod connect;
 pub mod encode;
 pub mod frame;
 pub mod gate;

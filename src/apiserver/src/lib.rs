@@ -12,6 +12,7 @@
 //! - [`advertise`]: `default/kubernetes`, the Service by which pods reach the API.
 //! - [`transform`]: what happens to objects on their way to the store: encryption.
 //! - [`discovery`]: what is served, told to clients; [`representation`]: tables and metadata of objects.
+//! - [`connect`]: what is answered elsewhere: logs, commands and ports by nodes, proxies of pods, services and nodes.
 //! - [`audit`]: who did what, by policy; [`metrics`]: what is counted.
 
 pub mod admission;
@@ -19,6 +20,7 @@ pub mod advertise;
 pub mod audit;
 pub mod auth;
 pub mod cache;
+pub mod connect;
 pub mod custom;
 pub mod discovery;
 pub mod http;

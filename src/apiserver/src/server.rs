@@ -202,12 +202,13 @@ impl Connection {
             )),
         };
         let http2 = session.alpn_protocol() == Some(b"h2");
-        let stream = stall::NoStall::new(stream, self.limits.stall);
-        self.converse(stream, peer, http2).await;
+        let patience = stall::Patience::new(self.limits.stall);
+        let stream = stall::NoStall::new(stream, patience.clone());
+        self.converse(stream, patience, peer, http2).await;
     }
 
     /// Answers requests until either side ends the connection.
-    async fn converse<S>(self, stream: S, peer: Peer, http2: bool)
+    async fn converse<S>(self, stream: S, patience: stall::Patience, peer: Peer, http2: bool)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
@@ -217,6 +218,8 @@ impl Connection {
             // The router tells which requests may last.
             let busy = activity.begin((!Router::may_last(&request)).then_some(deadline));
             request.extensions_mut().insert(peer.clone());
+            // Of HTTP/2's streams each has its own window: one that is paused holds up nothing.
+            patience.passes_on(!http2 && Router::passes_on(&request));
             let router = self.router.clone();
             async move {
                 let response = router.answer(request).await;

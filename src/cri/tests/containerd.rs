@@ -5,6 +5,8 @@
 
 #[path = "contract/behaviours.rs"]
 mod contract;
+#[path = "containerd/streaming.rs"]
+mod streaming;
 
 use std::{
     collections::BTreeSet,

@@ -35,5 +35,6 @@ pub mod places;
 pub mod pod;
 pub mod probe;
 pub mod routes;
+pub mod serve;
 pub mod source;
 pub mod stats;

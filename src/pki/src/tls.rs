@@ -32,6 +32,14 @@ impl AnyClient {
             hint: vec![authority.subject.clone().into()],
         })
     }
+
+    /// One that names no authority: for a listener whose authorities change while it listens.
+    pub fn without_hint() -> Arc<Self> {
+        Arc::new(Self {
+            algorithms: rustls::crypto::ring::default_provider().signature_verification_algorithms,
+            hint: Vec::new(),
+        })
+    }
 }
 
 impl ClientCertVerifier for AnyClient {

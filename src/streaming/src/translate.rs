@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, response::Parts};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::tungstenite::protocol::Role as Side;
 
 use crate::{
     Error,
@@ -21,7 +20,7 @@ use crate::{
     session,
     spdy::{self, Role},
     tunnel::Tunnel,
-    websocket,
+    websocket::{self, Side},
 };
 
 /// How a client's session is carried on.
@@ -142,6 +141,7 @@ impl Plan {
         match self {
             Self::Pass => {
                 for name in HANDSHAKE {
+                    headers.remove(&name);
                     for value in client.get_all(&name) {
                         headers.append(name.clone(), value.clone());
                     }

@@ -91,16 +91,15 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tunnel<I> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
-    use crate::websocket;
+    use crate::websocket::{self, Side};
 
     #[tokio::test]
     async fn bytes_come_out_as_they_went_in_and_end_where_they_end() {
         let (near, far) = duplex(1000);
-        let mut client = Tunnel::new(websocket::over(near, Role::Client).await);
-        let mut server = Tunnel::new(websocket::over(far, Role::Server).await);
+        let mut client = Tunnel::new(websocket::over(near, Side::Client).await);
+        let mut server = Tunnel::new(websocket::over(far, Side::Server).await);
         let sent: Vec<u8> = (0..200_000_u32).map(|at| (at % 251) as u8).collect();
         let sending = async {
             client.write_all(&sent).await.unwrap();

@@ -10,12 +10,11 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{
-        self, Message,
-        handshake::derive_accept_key,
-        protocol::{Role, WebSocketConfig},
-    },
+    tungstenite::{self, Message, handshake::derive_accept_key, protocol::WebSocketConfig},
 };
+
+/// Which end of a connection this is: clients mask what they send.
+pub use tokio_tungstenite::tungstenite::protocol::Role as Side;
 
 use crate::Error;
 
@@ -26,7 +25,7 @@ pub const MAX_MESSAGE: usize = 1 << 20;
 pub const CHUNK: usize = 32 << 10;
 
 /// An upgraded connection as a WebSocket.
-pub async fn over<I>(io: I, role: Role) -> WebSocketStream<I>
+pub async fn over<I>(io: I, side: Side) -> WebSocketStream<I>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
@@ -36,7 +35,7 @@ where
         .max_write_buffer_size(4 * MAX_MESSAGE)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
-    WebSocketStream::from_raw_socket(io, role, Some(config)).await
+    WebSocketStream::from_raw_socket(io, side, Some(config)).await
 }
 
 /// The answer that agrees to a WebSocket; `None` if the request is none that can be agreed to.

@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::{body::Observer, places::Place, target::Target};
@@ -39,6 +41,7 @@ pub(super) struct Observation {
     dry_run: bool,
     place: Option<Place>,
     pub(super) record: Option<Record>,
+    session: Mutex<Option<BoxFuture<'static, ()>>>,
     code: u16,
     bytes: AtomicUsize,
 }
@@ -57,6 +60,7 @@ impl Observation {
             dry_run: false,
             place: None,
             record: None,
+            session: Mutex::default(),
             code: 0,
             bytes: AtomicUsize::new(0),
         }
@@ -95,6 +99,16 @@ impl Observation {
     /// Nothing will be stored.
     pub(super) fn dry_run(&mut self, dry_run: bool) {
         self.dry_run = dry_run;
+    }
+
+    /// Its connection becomes a session, which goes on when the answer has been sent.
+    pub(super) fn carries(&mut self, session: BoxFuture<'static, ()>) {
+        *self.session.get_mut() = Some(session);
+    }
+
+    /// The session, if it carries one: the request ends with it.
+    pub(super) fn session(&mut self) -> Option<BoxFuture<'static, ()>> {
+        self.session.get_mut().take()
     }
 
     /// It can't be done.

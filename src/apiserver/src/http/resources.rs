@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     body::{self, Body, BodyError, MAX_BODY, Share},
     compress::{self, Pieces},
+    connect,
     encode::{Encoder, ListHead},
     negotiate::{self, Format, Offers},
     observe::Observation,
@@ -36,7 +37,7 @@ pub(super) async fn answer<B>(
     observation: &mut Observation,
 ) -> Result<Response<Body>, Status>
 where
-    B: HttpBody<Data = Bytes> + Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,
 {
     let request = &exchange.request;
@@ -47,14 +48,7 @@ where
         &*request.subresource,
         "attach" | "exec" | "log" | "portforward" | "proxy"
     ) {
-        return Err(Status::new(
-            Reason::ServiceUnavailable,
-            format!(
-                "{}/{} needs a node to answer, and no node is joined",
-                row.qualified(),
-                request.subresource
-            ),
-        ));
+        return connect::answer(shared, exchange, row, body, observation).await;
     }
     let encoder = Encoder::new(
         negotiate::negotiate(&exchange.parts.headers, &exchange.query, offers(row, sub, request.verb))?,

@@ -18,7 +18,7 @@ use http::{HeaderValue, Request as HttpRequest, Response, header, request::Parts
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     body::{Body, BodyError, Budget, too_many_requests},
@@ -35,6 +35,7 @@ use super::{
 use crate::{
     Notes, Request, Scope, Status, User,
     audit::{Audit, Origin},
+    connect::Dialer,
     metrics::Metrics,
     registry::Registry,
     server::Peer,
@@ -84,8 +85,12 @@ pub(super) struct Shared {
     reads: Places,
     writes: Places,
     time: Duration,
-    /// When the server ends, so do its watches.
+    /// When the server ends, so do its watches and sessions.
     pub(super) end: CancellationToken,
+    /// How nodes, pods and services are reached, if they are.
+    pub(super) dialer: Option<Arc<dyn Dialer>>,
+    /// Connections that became sessions, one task each.
+    sessions: TaskTracker,
 }
 
 /// A request whose sender is known to be allowed it.
@@ -117,7 +122,22 @@ impl Router {
             metrics,
             time: limits.time,
             end,
+            dialer: None,
+            sessions: TaskTracker::new(),
         }))
+    }
+
+    /// Reaches nodes, pods and services by `dialer`; without one, what they answer is unavailable.
+    pub fn reaching(mut self, dialer: Arc<dyn Dialer>) -> Self {
+        let shared = Arc::get_mut(&mut self.0).expect("a router is put together before it is used");
+        shared.dialer = Some(dialer);
+        self
+    }
+
+    /// Whether a request passes on what somebody else says, at their pace and its client's.
+    pub fn passes_on<B>(request: &HttpRequest<B>) -> bool {
+        let target = Target::parse(request.method(), request.uri().path(), &Query::default());
+        matches!(target, Ok(target) if target.passes_on())
     }
 
     /// Whether a request may last as long as its client likes. A path that makes no sense may not.
@@ -130,7 +150,7 @@ impl Router {
     /// Answers one request, whatever happens.
     pub async fn answer<B>(&self, request: HttpRequest<B>) -> Response<Body>
     where
-        B: HttpBody<Data = Bytes> + Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
         let (parts, body) = request.into_parts();
@@ -176,7 +196,7 @@ impl Shared {
     /// Answers with everything counted until the answer's end.
     async fn observed<B>(&self, parts: &Parts, body: B, id: &str) -> Response<Body>
     where
-        B: HttpBody<Data = Bytes> + Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
         let started = Instant::now();
@@ -207,6 +227,17 @@ impl Shared {
             failure(parts, &status)
         });
         observation.begins(response.status().as_u16());
+        if let Some(session) = observation.session() {
+            let end = self.end.clone();
+            self.sessions.spawn(async move {
+                tokio::select! {
+                    () = session => {}
+                    () = end.cancelled() => {}
+                }
+                drop(observation);
+            });
+            return response;
+        }
         response.map(|body| body.observed(observation))
     }
 
@@ -219,7 +250,7 @@ impl Shared {
         observation: &mut Observation,
     ) -> Result<Response<Body>, Status>
     where
-        B: HttpBody<Data = Bytes> + Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
         let Understood { query, target } = understood;

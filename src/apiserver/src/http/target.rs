@@ -57,12 +57,13 @@ impl Target {
 
     /// Whether it may last as long as the client likes, and so is not counted among the requests in flight.
     pub fn long_running(&self) -> bool {
-        let Some(resource) = &self.resource else { return false };
-        self.verb == "watch"
-            || matches!(
-                &*resource.subresource,
-                "attach" | "exec" | "log" | "portforward" | "proxy"
-            )
+        self.resource.is_some() && self.verb == "watch" || self.passes_on()
+    }
+
+    /// Whether it is answered elsewhere: by a node, a pod or a service.
+    pub fn passes_on(&self) -> bool {
+        let sub = self.resource.as_ref().map(|resource| &*resource.subresource);
+        matches!(sub, Some("attach" | "exec" | "log" | "portforward" | "proxy"))
     }
 
     /// Whether it changes nothing.

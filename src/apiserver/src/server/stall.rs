@@ -4,6 +4,10 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,18 +17,51 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+/// How long the other end may take nothing, as long as what is written to it goes on by itself; what passes on somebody
+/// else's words waits for as long as people may pause it.
+#[derive(Clone, Debug)]
+pub(super) struct Patience {
+    usual: Duration,
+    passes_on: Arc<AtomicBool>,
+}
+
+/// A terminal may be stopped, a log read page by page, for as long as a session may be idle.
+const PAUSE: Duration = bosun_streaming::session::IDLE;
+
+impl Patience {
+    pub(super) fn new(usual: Duration) -> Self {
+        Self {
+            usual,
+            passes_on: Arc::default(),
+        }
+    }
+
+    /// What is answered next passes on somebody else's words, or not.
+    pub(super) fn passes_on(&self, passes_on: bool) {
+        self.passes_on.store(passes_on, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Duration {
+        if self.passes_on.load(Ordering::Relaxed) {
+            PAUSE
+        } else {
+            self.usual
+        }
+    }
+}
+
 /// A stream whose writes fail once one of them has made no progress for a while.
 #[derive(Debug)]
 pub(super) struct NoStall<S> {
     stream: S,
-    patience: Duration,
+    patience: Patience,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> NoStall<S> {
     /// Writes to `stream` wait no longer than `patience`.
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
+    pub(super) fn new(stream: S, patience: Patience) -> Self {
         Self {
             stream,
             patience,
@@ -37,7 +74,7 @@ impl<S> NoStall<S> {
             self.waiting = None;
             return progress;
         }
-        let patience = self.patience;
+        let patience = self.patience.now();
         let timer = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
         match timer.as_mut().poll(context) {
             Poll::Pending => Poll::Pending,
@@ -97,7 +134,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_stands_still_is_cut_off_and_a_slow_one_is_not() {
         let (ours, mut theirs) = duplex(4);
-        let mut ours = NoStall::new(ours, Duration::from_secs(30));
+        let mut ours = NoStall::new(ours, Patience::new(Duration::from_secs(30)));
         let slow = async {
             let mut byte = [0];
             for _ in 0..8 {
@@ -111,5 +148,16 @@ mod tests {
         let error = ours.write_all(b"m").await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(start.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_passes_on_anothers_words_may_be_paused() {
+        let (ours, _theirs) = duplex(4);
+        let patience = Patience::new(Duration::from_secs(30));
+        let mut ours = NoStall::new(ours, patience.clone());
+        patience.passes_on(true);
+        let start = Instant::now();
+        ours.write_all(b"abcde").await.unwrap_err();
+        assert_eq!(start.elapsed(), PAUSE);
     }
 }

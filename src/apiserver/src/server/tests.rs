@@ -1,3 +1,5 @@
+mod connect;
+
 use bosun_pki::{Keeper, names::Reached, tls::AnyClient};
 use bosun_store::{Embedded, embedded};
 use bytes::Bytes;

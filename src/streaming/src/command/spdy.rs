@@ -19,6 +19,7 @@ pub struct CommandSource {
     /// Of how the command ended: one message, whose receiver need not wait for another.
     ended: BytesMut,
     told: bool,
+    over: bool,
     next: Option<Message>,
 }
 
@@ -87,6 +88,7 @@ fn session(reader: Reader, writer: Writer, channels: BTreeMap<StreamId, Channel>
         channels,
         ended: BytesMut::new(),
         told: false,
+        over: false,
         next: None,
     };
     (source, CommandSink { writer, streams })
@@ -103,6 +105,7 @@ impl CommandSource {
         if said.is_empty() {
             self.next.take()
         } else {
+            self.over = true;
             Some(Message::Data(Channel::Error, said))
         }
     }
@@ -113,6 +116,10 @@ impl Source<Message> for CommandSource {
         loop {
             if let Some(message) = self.next.take() {
                 return Ok(Some(message));
+            }
+            // How it ended is said when all else has been.
+            if self.over {
+                return Ok(None);
             }
             let Some(event) = self.reader.next().await? else {
                 return Ok(self.end());

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{DuplexStream, duplex};
-use tokio_tungstenite::tungstenite::protocol::Role as Side;
 
 use super::{spdy::data, websocket::Protocol, *};
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
     session::{IDLE, Sink, Source, relay},
     spdy::{Role, connect},
     status::Ended,
-    websocket::over,
+    websocket::{Side, over},
 };
 
 const ALL: Streams = Streams {

@@ -1,12 +1,12 @@
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::duplex;
-use tokio_tungstenite::tungstenite::{self, protocol::Role as Side};
+use tokio_tungstenite::tungstenite;
 
 use super::*;
 use crate::{
     session::{IDLE, relay},
     spdy::{Event, Role, connect},
-    websocket::over,
+    websocket::{Side, over},
 };
 
 #[test]
