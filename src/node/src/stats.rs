@@ -135,12 +135,12 @@ impl Stats {
     fn machine(&self) -> Usage {
         let root = &self.node.places.root;
         let disk = statvfs(root).ok().map(|found| {
-            let block = found.fragment_size() as u64;
+            let block = found.fragment_size();
             Disk {
-                capacity: found.blocks() as u64 * block,
-                available: found.blocks_available() as u64 * block,
-                inodes: found.files() as u64,
-                inodes_free: found.files_free() as u64,
+                capacity: found.blocks() * block,
+                available: found.blocks_available() * block,
+                inodes: found.files(),
+                inodes_free: found.files_free(),
             }
         });
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -196,7 +196,7 @@ impl Stats {
     }
 
     /// Processor use in billionths of a core: of the node (empty), each pod (its UID) and each container.
-    fn rates(&self, usage: &Usage) -> HashMap<String, u64> {
+    fn rates(&self, usage: &Usage) -> BTreeMap<String, u64> {
         let used = counters(usage);
         let mut earlier = self.earlier.lock();
         let rates = used.iter().filter_map(|(of, now)| {

@@ -1,6 +1,6 @@
 //! The Summary API, `stats.k8s.io/v1alpha1`: what metrics-server of old, dashboards and `kubectl get --raw` read. Pure.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bosun_cri::v1;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use super::{Disk, PodUsage, Usage, machine::Network, name};
 
 /// The answer of `/stats/summary`. `rates` are of the node (empty), pods (UID) and containers (UID/name), in billionths
 /// of a core.
-pub fn summary(usage: &Usage, rates: &HashMap<String, u64>) -> Value {
+pub fn summary(usage: &Usage, rates: &BTreeMap<String, u64>) -> Value {
     let time = at(usage.taken_at);
     let memory = &usage.memory;
     let disk = usage.disk.unwrap_or_default();
@@ -42,7 +42,7 @@ pub fn summary(usage: &Usage, rates: &HashMap<String, u64>) -> Value {
     json!({"node": node, "pods": pods})
 }
 
-fn of_pod(pod: &PodUsage, rates: &HashMap<String, u64>, disk: &Disk) -> Value {
+fn of_pod(pod: &PodUsage, rates: &BTreeMap<String, u64>, disk: &Disk) -> Value {
     let mut told = Map::new();
     let mut written = 0;
     let containers = pod.stats.containers.iter().filter_map(|container| {
@@ -190,8 +190,6 @@ fn at_nanosecond(time: i64) -> String {
 
 #[cfg(test)]
 pub(in crate::stats) mod tests {
-    use std::collections::BTreeMap;
-
     use bosun_api::{PodKey, PodUid};
 
     use super::*;
@@ -255,7 +253,7 @@ pub(in crate::stats) mod tests {
 
     #[test]
     fn what_is_known_is_told_under_upstreams_names_and_nothing_else() {
-        let rates = HashMap::from([(String::new(), 7), ("u".to_owned(), 8), ("u/web".to_owned(), 9)]);
+        let rates = BTreeMap::from([(String::new(), 7), ("u".to_owned(), 8), ("u/web".to_owned(), 9)]);
         let told = summary(&usage(), &rates);
         assert_eq!(told["node"]["cpu"]["usageNanoCores"], 7);
         assert_eq!(told["node"]["fs"]["usedBytes"], 600);
