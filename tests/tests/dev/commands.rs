@@ -59,7 +59,8 @@ async fn status_tells_programs_all_they_need_and_only_root_reads_the_keys() -> a
     }
     for private in [cluster.dir().to_owned(), cluster.kubeconfig()] {
         let mode = std::fs::metadata(&private)?.mode();
-        ensure!(mode & 0o077 == 0, "{}: {mode:o}", private.display());
+        let others = mode & 0o077;
+        ensure!(others == 0, "{}: {mode:o}", private.display());
     }
     let table = cluster.dev(["status"]).await?;
     ensure!(table.lines().any(|line| line.starts_with("node-1")), "{table}");

@@ -22,16 +22,12 @@ fn seeds() -> u64 {
 /// Kills a command within the time it takes by and large; whether it had ended before.
 async fn kill_within(mut child: Child, most: Duration, rng: &mut Rng) -> anyhow::Result<bool> {
     let moment = most.mul_f64(rng.f64());
-    match timeout(moment, child.wait()).await {
-        Ok(ended) => {
-            ensure!(ended?.success(), "it failed by itself");
-            Ok(true)
-        }
-        Err(_) => {
-            child.kill().await?;
-            Ok(false)
-        }
+    if let Ok(ended) = timeout(moment, child.wait()).await {
+        ensure!(ended?.success(), "it failed by itself");
+        return Ok(true);
     }
+    child.kill().await?;
+    Ok(false)
 }
 
 async fn one_node() -> anyhow::Result<(Cluster, Duration)> {

@@ -25,6 +25,7 @@ fn web(node: u8) -> Value {
         "metadata": {"name": format!("web-{node}"), "labels": {"app": "web"}},
         "spec": {
             "nodeName": format!("node-{node}"),
+            "automountServiceAccountToken": false,
             "terminationGracePeriodSeconds": 1,
             "containers": [{
                 "name": "web",
@@ -104,7 +105,7 @@ async fn pods_of_different_nodes_and_this_machine_reach_each_other() -> anyhow::
 }
 
 #[tokio::test]
-async fn whatever_is_killed_containers_run_on_and_their_pods_stay_ready() -> anyhow::Result<()> {
+async fn whatever_is_killed_containers_run_on_with_their_ids() -> anyhow::Result<()> {
     let cluster = with_pods().await?;
     let pods = ready(&cluster).await?;
     let mut before = Vec::new();
