@@ -102,10 +102,12 @@ async fn history(servers: &mut [Server], seed: u64) -> anyhow::Result<()> {
     let start = start.metadata.resource_version.context("a list without a revision")?;
     let clock = Clock::default();
     let (stop_tx, stop_rx) = watch::channel(false);
+    let (done_tx, mut done_rx) = watch::channel(0);
     let mut writers = JoinSet::new();
     for number in 0..WRITERS {
         let rng = Rng::with_seed(seed * 1000 + number as u64);
-        writers.spawn(write(any(number), seed, number, rng, clock.clone(), stop_rx.clone()));
+        let signals = (stop_rx.clone(), done_tx.clone());
+        writers.spawn(write(any(number), seed, number, rng, clock.clone(), signals));
     }
     let mut watchers = JoinSet::new();
     let (last_tx, last_rx) = watch::channel(0);
@@ -113,14 +115,18 @@ async fn history(servers: &mut [Server], seed: u64) -> anyhow::Result<()> {
         watchers.spawn(look(any(number), selector.clone(), start.clone(), last_rx.clone()));
     }
     let mut rng = Rng::with_seed(seed);
+    let mut wanted = 0;
     for _ in 0..KILLS {
-        // The moment is what is random.
-        sleep(Duration::from_millis(rng.u64(100..500))).await;
+        // The moment is what is random, on a machine of whatever speed.
+        wanted += rng.u64(20..60);
+        timeout(PATIENCE, done_rx.wait_for(|done| *done >= wanted)).await??;
+        sleep(Duration::from_millis(rng.u64(0..50))).await;
         let server = &mut servers[rng.usize(0..clients.len())];
         server.kill().await?;
         server.run().await?;
     }
-    sleep(Duration::from_millis(rng.u64(100..300))).await;
+    wanted += rng.u64(20..60);
+    timeout(PATIENCE, done_rx.wait_for(|done| *done >= wanted)).await??;
     stop_tx.send_replace(true);
     let mut operations = Vec::new();
     while let Some(done) = writers.join_next().await {
@@ -148,7 +154,10 @@ async fn history(servers: &mut [Server], seed: u64) -> anyhow::Result<()> {
         .iter()
         .filter(|one| matches!(one.outcome, Outcome::Done(..)))
         .count();
-    ensure!(done > 50, "only {done} operations were done: this shows nothing");
+    ensure!(
+        done as u64 >= wanted,
+        "only {done} operations were done: this shows nothing"
+    );
     maps.delete_collection(&DeleteParams::default(), &ListParams::default().labels(&selector))
         .await?;
     Ok(())
@@ -180,7 +189,7 @@ async fn write(
     number: usize,
     mut rng: Rng,
     clock: Clock,
-    stop_rx: watch::Receiver<bool>,
+    (stop_rx, done_tx): (watch::Receiver<bool>, watch::Sender<u64>),
 ) -> Vec<Operation> {
     // What this client believes of each object.
     let mut believed: BTreeMap<u64, ConfigMap> = BTreeMap::new();
@@ -253,6 +262,9 @@ async fn write(
                 Outcome::Unknown
             }
         };
+        if matches!(outcome, Outcome::Done(..)) {
+            done_tx.send_modify(|done| *done += 1);
+        }
         operations.push(Operation {
             began,
             ended: clock.tick(),
