@@ -196,8 +196,9 @@ impl Cluster {
                 self.index.detach(id, old, state.pods.iter().map(|(_, class)| *class));
             }
             self.index.attach(id, node, state.pods.iter().map(|(_, class)| *class));
-            self.order_is_stale = true;
         }
+        let zone = |node: &Arc<Node>| node.labels.get(ZONE).cloned();
+        self.order_is_stale |= old.as_ref().map(zone) != Some(zone(node));
         if old.as_ref().is_none_or(|old| old.images != node.images) {
             self.set_images(id, old.as_deref(), Some(node));
         }

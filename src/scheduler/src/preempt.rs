@@ -3,7 +3,7 @@
 //! On each node that may do, all pods of lower priority are thought away; then as many as possible are taken back, the
 //! most important and those that a budget protects first. Of the nodes the one is chosen that loses least.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -11,8 +11,12 @@ use crate::{
     cluster::{Cluster, NodeId},
     decide::{Cycle, Unfit, histogram},
     objects::{Budget, Pod},
+    plugins::Reason,
     profile::Profile,
 };
+
+const UNHELPFUL: Reason = Reason::Plain("Preemption is not helpful for scheduling");
+const NO_VICTIMS: Reason = Reason::Plain("No preemption victims found for incoming pod");
 
 /// What came of looking for room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,20 +59,19 @@ pub(crate) fn make_room(
     {
         return Room::NotNow("not eligible due to a terminating pod on the nominated node.".to_owned());
     }
-    let unhelpful = "Preemption is not helpful for scheduling";
-    let nowhere = |reasons: Vec<(String, usize)>| {
-        let told = histogram(reasons.into_iter());
+    let nowhere = |reasons: HashMap<Reason, usize>| {
+        let told = histogram(reasons.into_iter().map(|(reason, count)| (reason.to_string(), count)));
         Room::Nowhere(format!("0/{} nodes are available: {told}.", unfit.nodes()))
     };
     let Ok(cycle) = Cycle::prepare(cluster, profile, pod) else {
-        return nowhere(vec![(unhelpful.to_owned(), unfit.nodes())]);
+        return nowhere([(UNHELPFUL, unfit.nodes())].into());
     };
     let budgets: Vec<Budget> = cluster.budgets().cloned().collect();
     let nodes = &unfit.resolvable;
     let enough = profile.candidates(nodes.len());
     let offset = if nodes.is_empty() { 0 } else { dice.usize(..nodes.len()) };
     let mut found: Vec<(Cost, NodeId, Vec<Arc<Pod>>)> = Vec::new();
-    let mut reasons = std::collections::BTreeMap::new();
+    let mut reasons: HashMap<Reason, usize> = HashMap::new();
     for node in nodes[offset..].iter().chain(&nodes[..offset]) {
         // A node where no budget is hurt is worth looking on for.
         if found.len() >= enough && found.iter().any(|(cost, ..)| cost.0 == 0) {
@@ -87,8 +90,8 @@ pub(crate) fn make_room(
         return Room::Make { node, victims };
     }
     let others = unfit.nodes() - nodes.len();
-    let others = (others > 0).then(|| (unhelpful.to_owned(), others));
-    nowhere(reasons.into_iter().chain(others).collect())
+    reasons.extend((others > 0).then_some((UNHELPFUL, others)));
+    nowhere(reasons)
 }
 
 /// Who has to go on a node, and how many of them against a budget; or why that would not help.
@@ -98,14 +101,14 @@ fn victims_on(
     pod: &Pod,
     node: NodeId,
     budgets: &[Budget],
-) -> Result<(usize, Vec<Arc<Pod>>), Vec<String>> {
+) -> Result<(usize, Vec<Arc<Pod>>), Vec<Reason>> {
     let lower = cluster
         .node(node)
         .pods()
         .filter(|other| other.shape.priority < pod.shape.priority);
     let mut lower: Vec<Arc<Pod>> = lower.cloned().collect();
     if lower.is_empty() {
-        return Err(vec!["No preemption victims found for incoming pod".to_owned()]);
+        return Err(vec![NO_VICTIMS]);
     }
     lower.sort_by_key(|other| importance(other));
     for other in &lower {
@@ -115,10 +118,7 @@ fn victims_on(
         for other in &lower {
             cluster.lay(other, node);
         }
-        return Err(std::iter::once(rejection.reason)
-            .chain(rejection.more)
-            .map(|one| one.to_string())
-            .collect());
+        return Err(std::iter::once(rejection.reason).chain(rejection.more).collect());
     }
     let protected = protected(&lower, budgets);
     let by_need = |wanted: bool| lower.iter().zip(&protected).filter(move |(_, one)| **one == wanted);

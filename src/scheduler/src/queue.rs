@@ -115,6 +115,8 @@ pub(crate) struct Queue {
     backoff: BTreeSet<(Timestamp, PodUid)>,
     unschedulable: BTreeSet<(Timestamp, PodUid)>,
     gated: usize,
+    /// How many of those that wait for a change were rejected by each plugin, and how many by nobody.
+    interest: HashMap<Option<Plugin>, usize>,
     numbers: u64,
     limits: Backoff,
 }
@@ -218,7 +220,9 @@ impl Queue {
 
     /// Something happened: pods that it may help are tried again. Whom `except` names is left alone.
     pub(crate) fn wake(&mut self, happening: &Happening<'_>, except: Option<&PodUid>, now: Timestamp) {
-        if self.unschedulable.is_empty() {
+        // Most that happens concerns nobody: then it costs nothing, however many wait.
+        let concerned = |plugin: &Option<Plugin>| plugin.is_none_or(|plugin| hints::concerns(plugin, happening));
+        if !self.interest.keys().any(concerned) {
             return;
         }
         let helped = self.unschedulable.iter().filter(|(_, uid)| {
@@ -315,6 +319,11 @@ impl Queue {
         self.lift(uid);
         let Some(entry) = self.entries.get_mut(uid) else { return };
         entry.place = place;
+        if matches!(place, Place::Unschedulable(_)) {
+            for plugin in interests(entry) {
+                *self.interest.entry(plugin).or_insert(0) += 1;
+            }
+        }
         match place {
             Place::Active(turn) => drop(self.active.insert((turn, uid.clone()))),
             Place::Backoff(until) => drop(self.backoff.insert((until, uid.clone()))),
@@ -326,6 +335,16 @@ impl Queue {
 
     fn lift(&mut self, uid: &PodUid) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
+        if matches!(entry.place, Place::Unschedulable(_)) {
+            for plugin in interests(entry) {
+                if let Some(count) = self.interest.get_mut(&plugin) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.interest.remove(&plugin);
+                    }
+                }
+            }
+        }
         match std::mem::replace(&mut entry.place, Place::UnderWay) {
             Place::Active(turn) => drop(self.active.remove(&(turn, uid.clone()))),
             Place::Backoff(until) => drop(self.backoff.remove(&(until, uid.clone()))),
@@ -334,6 +353,12 @@ impl Queue {
             Place::UnderWay => {}
         }
     }
+}
+
+/// Whom a pod was rejected by; `None` if by nobody, so that anything may help.
+fn interests(entry: &Entry) -> impl Iterator<Item = Option<Plugin>> {
+    let nobody = entry.rejected_by.is_empty().then_some(None);
+    nobody.into_iter().chain(entry.rejected_by.iter().copied().map(Some))
 }
 
 #[cfg(test)]
@@ -456,5 +481,6 @@ mod tests {
         assert_eq!(queue.counts(), Counts::default());
         queue.failed(&uid, BTreeSet::new(), at(6));
         assert!(!queue.contains(&uid));
+        assert!(queue.interest.is_empty());
     }
 }

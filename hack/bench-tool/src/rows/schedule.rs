@@ -11,7 +11,7 @@ const PODS: usize = 10_000;
 pub(super) async fn take(row: &mut Row) -> anyhow::Result<()> {
     let (mut empty, mut full) = (Vec::new(), Vec::new());
     for (done, nodes) in NODES.into_iter().enumerate() {
-        let rate = tokio::spawn(bindings_per_second(nodes, PODS)).await?;
+        let rate = bindings_per_second(nodes, PODS).await;
         let bar = (nodes == 5000).then_some(Bar::AtLeast(3000.0));
         row.figure(
             &format!("{nodes} nodes: pods queued to bound, of {PODS}"),

@@ -122,7 +122,7 @@ pub struct Shape {
     pub affinity: Affinity,
     /// How its like is spread.
     pub spread: Vec<SpreadConstraint>,
-    /// Its containers' images, normalised.
+    /// The images of all its containers, normalised.
     pub images: Vec<Arc<str>>,
     /// Names of its volume claims.
     pub claims: Vec<Arc<str>>,
@@ -167,9 +167,7 @@ impl Shape {
             preferred_nodes: PreferredNode::of(node_affinity),
             tolerations: spec.tolerations.iter().flatten().filter_map(Toleration::of).collect(),
             ports: ports.filter_map(|port| HostPort::of(port, on_host)).collect(),
-            images: spec
-                .containers
-                .iter()
+            images: (spec.init_containers.iter().flatten().chain(&spec.containers))
                 .filter_map(|one| image(one.image.as_deref()?))
                 .collect(),
             claims: (spec.volumes.iter().flatten())

@@ -26,6 +26,25 @@ pub(crate) enum Happening<'a> {
     Namespaces,
 }
 
+/// Whether it may help any pod that the plugin rejected. Where this says no, [`may_help`] does of every pod.
+pub(super) fn concerns(plugin: Plugin, happening: &Happening<'_>) -> bool {
+    use Happening::{Namespaces, NodeAdded, NodeGone, NodeUpdated, PodGone, PodPlaced, Volumes};
+    match plugin {
+        Plugin::NodeUnschedulable | Plugin::TaintToleration | Plugin::NodeAffinity => {
+            matches!(happening, NodeAdded(_) | NodeUpdated(..))
+        }
+        Plugin::NodePorts => matches!(happening, NodeAdded(_) | PodGone(_)),
+        Plugin::NodeResourcesFit => matches!(happening, NodeAdded(_) | NodeUpdated(..) | PodGone(_)),
+        Plugin::PodTopologySpread => !matches!(happening, Volumes | Namespaces),
+        Plugin::InterPodAffinity => !matches!(happening, Volumes | NodeGone),
+        Plugin::VolumeRestrictions => matches!(happening, PodGone(_) | Volumes),
+        Plugin::VolumeBinding | Plugin::VolumeZone => {
+            !matches!(happening, PodPlaced(_) | PodGone(_) | NodeGone | Namespaces)
+        }
+        _ => true,
+    }
+}
+
 /// Whether it may help.
 pub(super) fn may_help(plugin: Plugin, pod: &Pod, happening: &Happening<'_>) -> bool {
     let shape = &pod.shape;
@@ -201,6 +220,7 @@ mod tests {
         .enumerate()
         {
             assert_eq!(may_help(plugin, pod, &happening), expected, "line {line}: {plugin}");
+            assert!(concerns(plugin, &happening) || !expected, "line {line}: {plugin}");
         }
     }
 }
