@@ -41,7 +41,9 @@ fn url(text: &str) -> Result<Uri, String> {
 
 fn token(text: &str) -> Result<JoinToken, String> {
     // What was given is a secret, even if it is no token.
-    text.trim().parse().map_err(|error| format!("{error}, perhaps followed by @sha256: and a hash"))
+    text.trim()
+        .parse()
+        .map_err(|error| format!("{error}, perhaps followed by @sha256: and a hash"))
 }
 
 fn hash(text: &str) -> Result<CaHash, String> {
@@ -149,7 +151,11 @@ mod tests {
             parsed("--bootstrap-kubeconfig /b").unwrap().way(),
             Some(Way::Kubeconfig("/b".into()))
         );
-        assert_eq!(parsed("--server 192.0.2.7").unwrap().way(), None, "it has joined before");
+        assert_eq!(
+            parsed("--server 192.0.2.7").unwrap().way(),
+            None,
+            "it has joined before"
+        );
     }
 
     #[test]
@@ -158,7 +164,10 @@ mod tests {
             ("--server https://", "no URL"),
             ("--token abcdef.0123456789abcdef", "--server"),
             ("--server h --token abcdef.0123456789abcde", "sixteen"),
-            ("--server h --token abcdef.0123456789abcdef@sha256:00", "64 hexadecimal digits"),
+            (
+                "--server h --token abcdef.0123456789abcdef@sha256:00",
+                "64 hexadecimal digits",
+            ),
             ("--server h --bootstrap-kubeconfig /b", "cannot be used with"),
             ("--server h --ca-file /c", "--token"),
         ] {

@@ -52,7 +52,7 @@ use self::{
     body::{Body, text},
     route::Route,
 };
-use crate::{node::Node, places::Places};
+use crate::{node::Node, places::Places, stats::Stats};
 
 /// What one client, and all together, may take.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +109,8 @@ pub struct Agent {
     pub runtime: Arc<dyn Runtime>,
     /// Where things are.
     pub places: Places,
+    /// Answers what is consumed; `None` where nobody counts.
+    pub stats: Option<Stats>,
     /// What `/configz` shows: the `KubeletConfiguration` in force.
     pub config: serde_json::Value,
 }
@@ -121,6 +123,7 @@ impl Agent {
             pods: node.clone(),
             runtime: node.runtime.clone(),
             places: node.places.clone(),
+            stats: Some(Stats::new(node.clone())),
             config,
         }
     }
@@ -281,6 +284,8 @@ impl Connection {
     }
 }
 
+const NOBODY_COUNTS: &str = "what is consumed is not counted here\n";
+
 impl Server {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let shown = request.extensions().get::<Shown>().cloned().unwrap_or_default();
@@ -300,6 +305,17 @@ impl Server {
             Route::RunningPods => match pods::running(&*self.agent.runtime).await {
                 Ok(list) => body::json(&list),
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            },
+            Route::Summary => match &self.agent.stats {
+                Some(stats) => match stats.summary().await {
+                    Ok(summary) => body::json(&summary),
+                    Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+                },
+                None => text(StatusCode::NOT_FOUND, NOBODY_COUNTS),
+            },
+            Route::ResourceMetrics => match &self.agent.stats {
+                Some(stats) => text(StatusCode::OK, stats.resource().await),
+                None => text(StatusCode::NOT_FOUND, NOBODY_COUNTS),
             },
             Route::Files(path) => files::answer(&self.agent.places.logs, &path).await,
             Route::Logs(target) => self.logs(&request, &target).await,

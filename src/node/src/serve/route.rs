@@ -12,9 +12,6 @@ pub struct Target {
 }
 
 /// What there is to ask for.
-///
-/// `/stats/…` and `/metrics…` have their places in [`super::auth::attributes`] already; they are rows here once they are
-/// answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `/healthz`, and the parts of it.
@@ -25,6 +22,10 @@ pub enum Route {
     Pods,
     /// `/runningpods/`
     RunningPods,
+    /// `/stats/summary`
+    Summary,
+    /// `/metrics/resource`
+    ResourceMetrics,
     /// `/logs/…`: files beneath the logs' directory.
     Files(String),
     /// `/containerLogs/<namespace>/<pod>/<container>`
@@ -51,6 +52,8 @@ impl Route {
             ["configz"] => Self::Configz,
             ["pods"] => Self::Pods,
             ["runningpods"] | ["runningpods", ""] => Self::RunningPods,
+            ["stats", "summary"] => Self::Summary,
+            ["metrics", "resource"] => Self::ResourceMetrics,
             ["logs", ref rest @ ..] => Self::Files(rest.join("/")),
             ["containerLogs", namespace, pod, container] => Self::Logs(target(namespace, pod, container)?),
             [action, namespace, pod, container] | [action, namespace, pod, _, container] => {
@@ -112,6 +115,8 @@ mod tests {
             ("/healthz/ping", Some(Route::Healthz)),
             ("/pods", Some(Route::Pods)),
             ("/runningpods/", Some(Route::RunningPods)),
+            ("/stats/summary", Some(Route::Summary)),
+            ("/metrics/resource", Some(Route::ResourceMetrics)),
             ("/logs/", Some(Route::Files(String::new()))),
             ("/logs/pods/a/0.log", Some(Route::Files("pods/a/0.log".to_owned()))),
             ("/containerLogs/default/web-0/app", Some(Route::Logs(web("app")))),

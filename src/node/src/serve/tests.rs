@@ -172,6 +172,7 @@ impl Fixture {
                 logs: dir.path().into(),
                 run: dir.path().into(),
             },
+            stats: None,
             config: json!({"maxPods": 110}),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
