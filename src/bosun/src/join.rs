@@ -1,11 +1,12 @@
 //! How `bosun agent` is told to join a cluster.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bosun_client::connect::kubeconfig::server_url;
 use bosun_node::{
-    config::{AgentConfig, kubelet::KubeletSettings},
+    config::kubelet::KubeletSettings,
     join::{JoinConfig, Known, ServeWith, Way},
+    places::Places,
 };
 use bosun_pki::bootstrap::{CaHash, JoinToken};
 use clap::Args;
@@ -55,8 +56,9 @@ impl JoinArgs {
     /// named it lies with the agent's data.
     pub(crate) fn config(
         &self,
-        agent: &AgentConfig,
-        kubeconfig: Option<&Path>,
+        node_name: &str,
+        places: &Places,
+        kubeconfig: Option<PathBuf>,
         settings: Option<&KubeletSettings>,
     ) -> Option<JoinConfig> {
         let way = self.way();
@@ -75,9 +77,9 @@ impl JoinArgs {
             None => ServeWith::Cluster,
         };
         Some(JoinConfig {
-            node_name: agent.node_name.clone(),
-            pki: agent.places.root.join("pki"),
-            kubeconfig: kubeconfig.map_or_else(|| agent.places.data.join("agent.kubeconfig"), Path::to_owned),
+            node_name: node_name.to_owned(),
+            pki: places.root.join("pki"),
+            kubeconfig: kubeconfig.unwrap_or_else(|| places.data.join("agent.kubeconfig")),
             way,
             serve_with,
             rotate: settings.is_none_or(|settings| settings.rotate_certificates),

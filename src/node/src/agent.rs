@@ -10,7 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -26,9 +26,11 @@ use bosun_net::{
     config::{DEFAULT_NETWORK, InstallError, NetworkConfig, PLUGIN, install_plugin, write_conflist},
     node::{NodeNet, Swept},
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use bosun_pki::Certificate;
 use parking_lot::RwLock;
+use rustls::server::ResolvesServerCert;
 use tokio::{
+    net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -40,6 +42,7 @@ use crate::{
     config::{AgentConfig, ClusterConfig, RuntimeEndpoint},
     facts::{self, machine::Machine},
     images::Images,
+    join::{JoinError, Names, join},
     manager::Manager,
     manifest::ManifestSource,
     node::{Board, Clock, Node},
@@ -47,6 +50,7 @@ use crate::{
     pod::{backoff::Limits, words::chain},
     probe::Prober,
     routes::Routes,
+    serve::{self, auth::ClusterAuth},
     source::{self, InvalidManifests, PodEvent, Source},
 };
 
@@ -73,21 +77,19 @@ pub enum AgentError {
         /// This program.
         program: PathBuf,
     },
-    /// The kubeconfig is of no use.
-    #[error("reading {}", path.display())]
-    Kubeconfig {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: Box<kube::config::KubeconfigError>,
-    },
-    /// No client can be made of the kubeconfig.
-    #[error("preparing to speak to the control plane that {} names", path.display())]
-    Client {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<kube::Error>,
+    /// The node can't become one of its cluster.
+    #[error("joining the cluster")]
+    Join(#[source] JoinError),
+    /// The node is to be one of a cluster's, and nobody says how.
+    #[error("the node has no credentials of its cluster, and no way to them")]
+    NoWay,
+    /// The node's own API can't be served.
+    #[error("listening at port {port} (if another kubelet runs here, stop it; or give another port)")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// The kernel's answer.
+        source: io::Error,
     },
     /// The status socket can't be made.
     #[error("opening the status socket")]
@@ -120,8 +122,19 @@ pub fn managed_config(places: &Places, program: PathBuf, cni_conf_dir: PathBuf, 
     }
 }
 
-/// Runs a node agent until it is killed. `started` is called once everything stands.
-pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), AgentError> {
+/// What makes a node one of a cluster's.
+pub struct Membership {
+    /// Speaks to the control plane as this node.
+    pub client: kube::Client,
+    /// The certificate of the node's own API, whatever it is at the moment.
+    pub serving: Arc<dyn ResolvesServerCert>,
+    /// The cluster's authorities.
+    pub authorities: Vec<Certificate>,
+}
+
+/// Runs a node agent until it is killed. `given` is what it would else join for. `started` is called once everything
+/// stands.
+pub async fn run(config: AgentConfig, given: Option<Membership>, started: impl FnOnce()) -> Result<(), AgentError> {
     let places = config.places.clone();
     make_places(&config)?;
     let socket = admin::listen(&places.agent_socket()).await.map_err(AgentError::Admin)?;
@@ -133,9 +146,11 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
     if !config.pod_cidrs.is_empty() {
         network.use_ranges(&config.pod_cidrs).await?;
     }
-    let client = match &config.cluster {
-        Some(cluster) => Some((connect_to_cluster(cluster).await?, cluster.clone())),
-        None => None,
+    let mut tasks = JoinSet::new();
+    let membership = match (&config.cluster, given) {
+        (Some(cluster), Some(given)) => Some((given, cluster.clone())),
+        (Some(cluster), None) => Some((become_member(&config, cluster, &mut tasks).await?, cluster.clone())),
+        (None, _) => None,
     };
     let (managed, runtime) = connect(&config)?;
     let (sandbox_image_tx, sandbox_image) = watch::channel(Err("the container runtime does not answer".to_owned()));
@@ -160,7 +175,6 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
         allocatable_memory: machine.allocatable_memory(),
         runtime,
     });
-    let mut tasks = JoinSet::new();
     let mut sources = BTreeSet::new();
     let (pod_tx, pod_rx) = mpsc::channel(64);
     let invalid: InvalidManifests = Arc::new(RwLock::new(BTreeMap::new()));
@@ -171,10 +185,11 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
         tasks.spawn(source::from_manifests(manifest_rx, pod_tx.clone(), invalid.clone()));
         source
     });
-    if let Some((client, cluster)) = client {
+    if let Some((membership, cluster)) = membership {
         sources.insert(Source::Api);
+        tasks.spawn(own_api(&membership, &node, cluster.port).await?);
         let api = Api {
-            client,
+            client: membership.client,
             node: node.clone(),
             config: Arc::new(cluster),
             machine: Arc::new(machine),
@@ -209,19 +224,56 @@ fn join_cluster(api: Api, pod_tx: mpsc::Sender<PodEvent>, network: Network, task
     tasks.spawn(api::run(api, told));
 }
 
-async fn connect_to_cluster(cluster: &ClusterConfig) -> Result<kube::Client, AgentError> {
-    let path = &cluster.kubeconfig;
-    let read = async {
-        let kubeconfig = Kubeconfig::read_from(path)?;
-        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
+/// Serves the node's own API.
+async fn own_api(
+    membership: &Membership,
+    node: &Arc<Node>,
+    port: u16,
+) -> Result<impl Future<Output = ()> + Send + use<>, AgentError> {
+    // All addresses of both families; of IPv4 where there is no IPv6.
+    let both = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await;
+    let listener = match both {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        both => both,
     };
-    let config = read.await.map_err(|source| AgentError::Kubeconfig {
-        path: path.clone(),
-        source: Box::new(source),
-    })?;
-    kube::Client::try_from(config).map_err(|source| AgentError::Client {
-        path: path.clone(),
-        source: Box::new(source),
+    let listener = listener.map_err(|source| AgentError::Listen { port, source })?;
+    let (authorities_tx, authorities) = watch::channel(Arc::new(membership.authorities.clone()));
+    let tls = serve::Tls {
+        certificate: membership.serving.clone(),
+        authorities,
+    };
+    let auth = Arc::new(ClusterAuth::new(membership.client.clone()));
+    let config = serde_json::json!({"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1"});
+    let agent = Arc::new(serve::Agent::of(node, config));
+    Ok(async move {
+        let _authorities_tx = authorities_tx;
+        serve::run(listener, tls, auth, agent, serve::Limits::default()).await;
+    })
+}
+
+/// Joins, or comes back; from then on the node's certificates are kept current.
+async fn become_member(
+    config: &AgentConfig,
+    cluster: &ClusterConfig,
+    tasks: &mut JoinSet<()>,
+) -> Result<Membership, AgentError> {
+    let how = cluster.join.clone().ok_or(AgentError::NoWay)?;
+    let (names_tx, names) = watch::channel(Names {
+        dns: vec![config.node_name.clone()],
+        addresses: host_addresses(config),
+    });
+    let joined = join(how, names).await.map_err(AgentError::Join)?;
+    tasks.spawn(async move {
+        let _names_tx = names_tx;
+        joined.upkeep.run().await;
+    });
+    let authorities = joined.authorities.into_iter().filter_map(|der| Certificate::from_der(der).ok());
+    Ok(Membership {
+        client: joined.client,
+        serving: joined.serving,
+        authorities: authorities.collect(),
     })
 }
 

@@ -354,7 +354,7 @@ fn issue(path: &Path, authority: &Authority, template: &Template, now: Timestamp
 }
 
 /// As rustls serves it. The authority's certificate is not sent along: clients have it.
-fn certified((certificate, key): &Pair) -> CertifiedKey {
+pub fn certified((certificate, key): &Pair) -> CertifiedKey {
     let der = PrivatePkcs8KeyDer::from(key.secret_pkcs8().to_vec());
     let key = any_ecdsa_type(&der.into()).expect("a P-256 key serves TLS");
     CertifiedKey::new(vec![certificate.der().clone()], key)
