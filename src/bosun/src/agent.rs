@@ -18,7 +18,9 @@ const THREADS: usize = 2;
 /// Runs the agent until a signal ends it. Pods run on.
 pub(crate) fn run(args: &AgentArgs) -> anyhow::Result<()> {
     let host_name = fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host name")?;
-    let config = args.config(&host_name).map_err(anyhow::Error::msg)?;
+    let loaded = args.kubelet().context("the configuration can't be used")?;
+    let settings = loaded.as_ref().map(|loaded| &loaded.settings);
+    let config = args.config(&host_name, settings).map_err(anyhow::Error::msg)?;
     // Before anything is changed: whatever the agent does, it does as root.
     if fs::metadata("/proc/self").context("reading /proc/self")?.uid() != 0 {
         bail!(
@@ -26,6 +28,9 @@ pub(crate) fn run(args: &AgentArgs) -> anyhow::Result<()> {
         );
     }
     logs::start();
+    if let Some(warning) = loaded.and_then(|loaded| loaded.warning()) {
+        tracing::warn!("{warning}");
+    }
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()

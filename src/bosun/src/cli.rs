@@ -5,12 +5,16 @@ use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 use bosun_api::{core::Taint, names};
 use bosun_net::cidr::Cidr;
 use bosun_node::{
-    config::{AgentConfig, ClusterConfig, RuntimeEndpoint},
+    config::{
+        AgentConfig, ClusterConfig, RuntimeEndpoint,
+        kubelet::{self, ConfigError, KubeletSettings, Loaded},
+    },
+    join::JoinConfig,
     places::Places,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{server::ServerArgs, token::TokenArgs};
+use crate::{join::JoinArgs, server::ServerArgs, token::TokenArgs};
 
 /// The Kubernetes node agent that really runs containers.
 #[derive(Debug, Parser)]
@@ -61,6 +65,11 @@ Examples:
       with the machine's containerd
   bosun agent --manifest-dir ./m --pod-cidr 10.20.0.0/24,fd00:20::/64 --node-name lab
       pods with addresses of both families, called NAME-lab
+  bosun agent --server https://192.0.2.7:6443 --token abcdef.0123456789abcdef --ca-file ca.crt
+      joining a cluster; 'bosun token create' on its server prints the command, with the authority's hash instead of a
+      file. From then on no token is needed
+  bosun agent --kubeconfig /etc/kubernetes/kubelet.conf --config /var/lib/kubelet/config.yaml
+      in kubelet's place, with the files that kubeadm wrote
   bosun agent --kubeconfig /etc/bosun/node.kubeconfig --node-labels disk=ssd
       as a node of the cluster that the file names, with pods from its control plane";
 
@@ -69,11 +78,18 @@ Examples:
 #[command(after_help = AGENT_EXAMPLES)]
 pub(crate) struct AgentArgs {
     /// Pod manifests are read from here; it is created if absent, and watched
-    #[arg(long, value_name = "DIR", required_unless_present = "kubeconfig")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["kubeconfig", "server", "bootstrap_kubeconfig", "config"])]
     manifest_dir: Option<PathBuf>,
-    /// Be a node of the cluster that this file names, as the user it names
+    /// Be a node of the cluster that this file names, as the user it names; written when the node joins [default then:
+    /// agent.kubeconfig in the data directory]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// Settings from kubelet's configuration file; flags win
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// More of them from the files *.conf in this directory, in the order of their names
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
     /// This node's address in the cluster; a second one, of the other family, after a comma [default: found]
     #[arg(long, value_name = "IP[,IP]", value_delimiter = ',')]
     node_ip: Vec<IpAddr>,
@@ -86,12 +102,12 @@ pub(crate) struct AgentArgs {
     /// The servers of the cluster's DNS, which pods ask [default: those of the node]
     #[arg(long, value_name = "IP,...", value_delimiter = ',')]
     cluster_dns: Vec<IpAddr>,
-    /// The domain that the cluster's names are in
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    cluster_domain: String,
-    /// The most pods at a time
-    #[arg(long, value_name = "NUMBER", default_value_t = 110)]
-    max_pods: u32,
+    /// The domain that the cluster's names are in [default: cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    cluster_domain: Option<String>,
+    /// The most pods at a time [default: 110]
+    #[arg(long, value_name = "NUMBER")]
+    max_pods: Option<u32>,
     /// What must outlive a reboot: the agent's memory, the managed containerd's images and containers
     #[arg(long, value_name = "DIR", default_value = "/var/lib/bosun")]
     data_dir: PathBuf,
@@ -111,9 +127,9 @@ pub(crate) struct AgentArgs {
     /// or with --kubeconfig what the control plane assigns]
     #[arg(long, value_name = "CIDR[,CIDR]")]
     pod_cidr: Option<Cidrs>,
-    /// Where containers run: 'managed' for a containerd of the agent's own, or the socket of another
-    #[arg(long, value_name = "managed|unix://SOCKET", default_value = "managed")]
-    runtime_endpoint: Endpoint,
+    /// Where containers run: 'managed' for a containerd of the agent's own, or the socket of another [default: managed]
+    #[arg(long, value_name = "managed|unix://SOCKET")]
+    runtime_endpoint: Option<Endpoint>,
     /// The containerd to run when it is managed
     #[arg(long, value_name = "PROGRAM", default_value = "containerd")]
     containerd: PathBuf,
@@ -123,68 +139,117 @@ pub(crate) struct AgentArgs {
     /// The bosun-cni plugin is put here
     #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
     cni_bin_dir: PathBuf,
-    /// The cgroup that kubepods is made in; never one that another agent uses
-    #[arg(long, value_name = "PATH", default_value = "/", value_parser = cgroup_path)]
-    cgroup_root: String,
+    /// The cgroup that kubepods is made in; never one that another agent uses [default: /]
+    #[arg(long, value_name = "PATH", value_parser = cgroup_path)]
+    cgroup_root: Option<String>,
     /// How often the runtime is asked for exits that its events may have missed; 0 for never
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = duration)]
     audit_interval: Duration,
-    /// The longest wait before a container that keeps ending is started again
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = restart_backoff)]
-    max_container_restart_period: Duration,
+    /// The longest wait before a container that keeps ending is started again [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = restart_backoff)]
+    max_container_restart_period: Option<Duration>,
+    #[command(flatten)]
+    join: JoinArgs,
 }
 
 impl AgentArgs {
-    /// The agent's configuration, on a machine of this name.
-    pub(crate) fn config(&self, host_name: &str) -> Result<AgentConfig, String> {
+    /// What kubelet's configuration file and its drop-ins say, if any are given.
+    pub(crate) fn kubelet(&self) -> Result<Option<Loaded>, ConfigError> {
+        if self.config.is_none() && self.config_dir.is_none() {
+            return Ok(None);
+        }
+        kubelet::load(self.config.as_deref(), self.config_dir.as_deref()).map(Some)
+    }
+
+    /// The agent's configuration, on a machine of this name: what flags say, else the file, else the defaults.
+    pub(crate) fn config(&self, host_name: &str, file: Option<&KubeletSettings>) -> Result<AgentConfig, String> {
         let node_name = match &self.node_name {
             Some(name) => name.clone(),
             None => node_name(&host_name.trim().to_lowercase())
                 .map_err(|error| format!("the host name makes no node name: {error}; give one with --node-name"))?,
         };
+        let defaults = kubelet::parse(&[]).map_err(|error| error.to_string())?.settings;
+        let settings = file.unwrap_or(&defaults);
+        let places = Places {
+            data: absolute(&self.data_dir),
+            root: absolute(&self.root_dir),
+            logs: absolute(&self.log_dir),
+            run: absolute(&self.run_dir),
+        };
+        let kubeconfig = self.kubeconfig.as_ref().map(absolute);
+        let join = self.join.config(&node_name, &places, kubeconfig, file);
+        let cluster = join.map(|join| self.cluster(join, settings));
+        let manifest_dir = self.manifest_dir.as_ref().or(settings.static_pod_path.as_ref());
+        if manifest_dir.is_none() && cluster.is_none() {
+            return Err(
+                "there is nothing to run: name a cluster with --server or --kubeconfig, or a directory of \
+                        manifests with --manifest-dir or staticPodPath"
+                    .to_owned(),
+            );
+        }
         Ok(AgentConfig {
             node_name,
-            manifest_dir: self.manifest_dir.as_ref().map(absolute),
-            cluster: self.kubeconfig.as_ref().map(|kubeconfig| ClusterConfig {
-                kubeconfig: absolute(kubeconfig),
-                labels: self.node_labels.iter().cloned().collect(),
-                taints: self.register_with_taints.clone(),
-                dns_servers: self.cluster_dns.clone(),
-                domain: self.cluster_domain.clone(),
-                port: KUBELET_PORT,
-            }),
+            manifest_dir: manifest_dir.map(absolute),
             node_addresses: self.node_ip.clone(),
-            max_pods: self.max_pods,
-            places: Places {
-                data: absolute(&self.data_dir),
-                root: absolute(&self.root_dir),
-                logs: absolute(&self.log_dir),
-                run: absolute(&self.run_dir),
+            max_pods: self.max_pods.unwrap_or(settings.max_pods),
+            places,
+            runtime: self.runtime(settings),
+            pod_cidrs: match &self.pod_cidr {
+                Some(cidrs) => cidrs.0.clone(),
+                None if cluster.is_some() => vec![],
+                None if !settings.pod_cidrs.is_empty() => settings.pod_cidrs.clone(),
+                None => POD_CIDR.parse::<Cidrs>()?.0,
             },
-            runtime: match &self.runtime_endpoint {
-                Endpoint::Managed => RuntimeEndpoint::Managed {
-                    program: self.containerd.clone(),
-                },
-                Endpoint::Socket(socket) => RuntimeEndpoint::Socket(socket.clone()),
-            },
-            pod_cidrs: match (&self.pod_cidr, &self.kubeconfig) {
-                (Some(cidrs), _) => cidrs.0.clone(),
-                (None, None) => POD_CIDR.parse::<Cidrs>()?.0,
-                (None, Some(_)) => vec![],
-            },
+            cluster,
             cni_conf_dir: absolute(&self.cni_conf_dir),
             cni_bin_dir: absolute(&self.cni_bin_dir),
-            cgroup_root: self.cgroup_root.clone(),
+            cgroup_root: match (&self.cgroup_root, settings.cgroup_root.as_str()) {
+                (Some(root), _) => root.clone(),
+                (None, "") => "/".to_owned(),
+                (None, root) => cgroup_path(root).map_err(|why| format!("cgroupRoot: {why}"))?,
+            },
             audit_interval: Some(self.audit_interval).filter(|interval| !interval.is_zero()),
-            max_restart_backoff: self.max_container_restart_period,
+            max_restart_backoff: self
+                .max_container_restart_period
+                .unwrap_or(settings.crash_loop_back_off.max_container_restart_period),
         })
+    }
+
+    fn cluster(&self, join: JoinConfig, settings: &KubeletSettings) -> ClusterConfig {
+        let in_file = Some(&settings.cluster_domain).filter(|domain| !domain.is_empty());
+        let domain = self.cluster_domain.as_ref().or(in_file);
+        ClusterConfig {
+            join,
+            labels: self.node_labels.iter().cloned().collect(),
+            taints: if self.register_with_taints.is_empty() {
+                settings.register_with_taints.clone()
+            } else {
+                self.register_with_taints.clone()
+            },
+            dns_servers: if self.cluster_dns.is_empty() {
+                settings.cluster_dns.clone()
+            } else {
+                self.cluster_dns.clone()
+            },
+            domain: domain.map_or_else(|| CLUSTER_DOMAIN.to_owned(), Clone::clone),
+            port: settings.port,
+        }
+    }
+
+    fn runtime(&self, settings: &KubeletSettings) -> RuntimeEndpoint {
+        match (&self.runtime_endpoint, &settings.container_runtime_endpoint) {
+            (Some(Endpoint::Socket(socket)), _) | (None, Some(socket)) => RuntimeEndpoint::Socket(socket.clone()),
+            (Some(Endpoint::Managed) | None, _) => RuntimeEndpoint::Managed {
+                program: self.containerd.clone(),
+            },
+        }
     }
 }
 
+/// The domain that a cluster's names are in if nobody says.
+const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Where pods get their addresses from if nobody says.
 const POD_CIDR: &str = "10.244.0.0/24";
-/// Where the agent's HTTPS API listens, as every kubelet's.
-const KUBELET_PORT: u16 = 10250;
 
 /// What the runtime and the plugin are told must not depend on where the agent was started.
 fn absolute(path: &PathBuf) -> PathBuf {
@@ -401,7 +466,10 @@ mod tests {
     fn agent(args: &str) -> Result<AgentConfig, String> {
         let words = ["bosun", "agent"].into_iter().chain(args.split_whitespace());
         match Cli::try_parse_from(words).map_err(|error| error.to_string())?.command {
-            Command::Agent(args) => args.config("Host.Example\n"),
+            Command::Agent(args) => {
+                let loaded = args.kubelet().map_err(|error| error.to_string())?;
+                args.config("Host.Example\n", loaded.as_ref().map(|loaded| &loaded.settings))
+            }
             command => panic!("{command:?}"),
         }
     }
@@ -474,6 +542,11 @@ mod tests {
 
     #[test]
     fn a_node_of_a_cluster_needs_only_to_know_which() {
+        let config = agent("--server 192.0.2.7:6443 --token abcdef.0123456789abcdef --data-dir /d").unwrap();
+        assert_eq!(
+            config.cluster.unwrap().join.kubeconfig,
+            PathBuf::from("/d/agent.kubeconfig")
+        );
         let config = agent("--kubeconfig /k").unwrap();
         assert_eq!((config.manifest_dir, config.pod_cidrs), (None, vec![]));
         let cluster = config.cluster.unwrap();
@@ -488,6 +561,42 @@ mod tests {
         assert_eq!(cluster.labels["c"], "");
         assert_eq!(cluster.taints[0].value.as_deref(), Some("y"));
         assert_eq!((cluster.taints[1].key.as_str(), &cluster.taints[1].value), ("z", &None));
+    }
+
+    #[test]
+    fn flags_win_over_kubelets_file_and_it_over_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        let text = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nstaticPodPath: /m\n\
+                    maxPods: 30\nclusterDNS: [10.96.0.10]\nclusterDomain: example\ncgroupRoot: /x\nport: 7\n\
+                    containerRuntimeEndpoint: unix:///run/c.sock\ncrashLoopBackOff: {maxContainerRestartPeriod: 20s}\n\
+                    registerWithTaints: [{key: a, effect: NoSchedule}]\nrotateCertificates: true\n";
+        std::fs::write(&path, text).unwrap();
+        let file = path.display();
+        let config = agent(&format!("--kubeconfig /k --config {file}")).unwrap();
+        assert_eq!(config.manifest_dir, Some("/m".into()));
+        assert_eq!((config.max_pods, config.cgroup_root.as_str()), (30, "/x"));
+        assert_eq!(config.runtime, RuntimeEndpoint::Socket("/run/c.sock".into()));
+        assert_eq!(config.max_restart_backoff, Duration::from_secs(20));
+        let cluster = config.cluster.unwrap();
+        assert_eq!(
+            (cluster.port, cluster.domain.as_str(), cluster.taints.len()),
+            (7, "example", 1)
+        );
+        assert!(cluster.join.rotate);
+        let config = agent(&format!(
+            "--kubeconfig /k --config {file} --max-pods 5 --cgroup-root / --runtime-endpoint managed"
+        ));
+        let config = config.unwrap();
+        assert_eq!((config.max_pods, config.cgroup_root.as_str()), (5, "/"));
+        assert!(matches!(config.runtime, RuntimeEndpoint::Managed { .. }));
+        assert!(
+            agent(&format!("--config {file}")).unwrap().cluster.is_none(),
+            "pods from files alone"
+        );
+        std::fs::write(&path, text.replace("staticPodPath: /m\n", "")).unwrap();
+        let error = agent(&format!("--config {file}")).unwrap_err();
+        assert!(error.contains("nothing to run"), "{error}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! How `bosun agent` is told to join a cluster.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bosun_client::connect::kubeconfig::server_url;
 use bosun_node::{
-    config::{AgentConfig, kubelet::KubeletSettings},
+    config::kubelet::KubeletSettings,
     join::{JoinConfig, Known, ServeWith, Way},
+    places::Places,
 };
 use bosun_pki::bootstrap::{CaHash, JoinToken};
 use clap::Args;
@@ -41,7 +42,9 @@ fn url(text: &str) -> Result<Uri, String> {
 
 fn token(text: &str) -> Result<JoinToken, String> {
     // What was given is a secret, even if it is no token.
-    text.trim().parse().map_err(|error| format!("{error}, perhaps followed by @sha256: and a hash"))
+    text.trim()
+        .parse()
+        .map_err(|error| format!("{error}, perhaps followed by @sha256: and a hash"))
 }
 
 fn hash(text: &str) -> Result<CaHash, String> {
@@ -53,8 +56,9 @@ impl JoinArgs {
     /// named it lies with the agent's data.
     pub(crate) fn config(
         &self,
-        agent: &AgentConfig,
-        kubeconfig: Option<&Path>,
+        node_name: &str,
+        places: &Places,
+        kubeconfig: Option<PathBuf>,
         settings: Option<&KubeletSettings>,
     ) -> Option<JoinConfig> {
         let way = self.way();
@@ -73,9 +77,9 @@ impl JoinArgs {
             None => ServeWith::Cluster,
         };
         Some(JoinConfig {
-            node_name: agent.node_name.clone(),
-            pki: agent.places.root.join("pki"),
-            kubeconfig: kubeconfig.map_or_else(|| agent.places.data.join("agent.kubeconfig"), Path::to_owned),
+            node_name: node_name.to_owned(),
+            pki: places.root.join("pki"),
+            kubeconfig: kubeconfig.unwrap_or_else(|| places.data.join("agent.kubeconfig")),
             way,
             serve_with,
             rotate: settings.is_none_or(|settings| settings.rotate_certificates),
@@ -149,7 +153,11 @@ mod tests {
             parsed("--bootstrap-kubeconfig /b").unwrap().way(),
             Some(Way::Kubeconfig("/b".into()))
         );
-        assert_eq!(parsed("--server 192.0.2.7").unwrap().way(), None, "it has joined before");
+        assert_eq!(
+            parsed("--server 192.0.2.7").unwrap().way(),
+            None,
+            "it has joined before"
+        );
     }
 
     #[test]
@@ -158,7 +166,10 @@ mod tests {
             ("--server https://", "no URL"),
             ("--token abcdef.0123456789abcdef", "--server"),
             ("--server h --token abcdef.0123456789abcde", "sixteen"),
-            ("--server h --token abcdef.0123456789abcdef@sha256:00", "64 hexadecimal digits"),
+            (
+                "--server h --token abcdef.0123456789abcdef@sha256:00",
+                "64 hexadecimal digits",
+            ),
             ("--server h --bootstrap-kubeconfig /b", "cannot be used with"),
             ("--server h --ca-file /c", "--token"),
         ] {

@@ -26,7 +26,6 @@ use bosun_net::{
     config::{DEFAULT_NETWORK, InstallError, NetworkConfig, PLUGIN, install_plugin, write_conflist},
     node::{NodeNet, Swept},
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, watch},
@@ -40,6 +39,7 @@ use crate::{
     config::{AgentConfig, ClusterConfig, RuntimeEndpoint},
     facts::{self, machine::Machine},
     images::Images,
+    join::{JoinError, Names, join},
     manager::Manager,
     manifest::ManifestSource,
     node::{Board, Clock, Node},
@@ -73,22 +73,9 @@ pub enum AgentError {
         /// This program.
         program: PathBuf,
     },
-    /// The kubeconfig is of no use.
-    #[error("reading {}", path.display())]
-    Kubeconfig {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: Box<kube::config::KubeconfigError>,
-    },
-    /// No client can be made of the kubeconfig.
-    #[error("preparing to speak to the control plane that {} names", path.display())]
-    Client {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<kube::Error>,
-    },
+    /// The node can't become one of its cluster.
+    #[error("joining the cluster")]
+    Join(#[source] JoinError),
     /// The status socket can't be made.
     #[error("opening the status socket")]
     Admin(#[source] AdminError),
@@ -133,8 +120,9 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
     if !config.pod_cidrs.is_empty() {
         network.use_ranges(&config.pod_cidrs).await?;
     }
+    let mut tasks = JoinSet::new();
     let client = match &config.cluster {
-        Some(cluster) => Some((connect_to_cluster(cluster).await?, cluster.clone())),
+        Some(cluster) => Some((connect_to_cluster(&config, cluster, &mut tasks).await?, cluster.clone())),
         None => None,
     };
     let (managed, runtime) = connect(&config)?;
@@ -160,7 +148,6 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
         allocatable_memory: machine.allocatable_memory(),
         runtime,
     });
-    let mut tasks = JoinSet::new();
     let mut sources = BTreeSet::new();
     let (pod_tx, pod_rx) = mpsc::channel(64);
     let invalid: InvalidManifests = Arc::new(RwLock::new(BTreeMap::new()));
@@ -209,20 +196,22 @@ fn join_cluster(api: Api, pod_tx: mpsc::Sender<PodEvent>, network: Network, task
     tasks.spawn(api::run(api, told));
 }
 
-async fn connect_to_cluster(cluster: &ClusterConfig) -> Result<kube::Client, AgentError> {
-    let path = &cluster.kubeconfig;
-    let read = async {
-        let kubeconfig = Kubeconfig::read_from(path)?;
-        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
-    };
-    let config = read.await.map_err(|source| AgentError::Kubeconfig {
-        path: path.clone(),
-        source: Box::new(source),
-    })?;
-    kube::Client::try_from(config).map_err(|source| AgentError::Client {
-        path: path.clone(),
-        source: Box::new(source),
-    })
+/// Joins, or comes back; from then on the node's certificates are kept current.
+async fn connect_to_cluster(
+    config: &AgentConfig,
+    cluster: &ClusterConfig,
+    tasks: &mut JoinSet<()>,
+) -> Result<kube::Client, AgentError> {
+    let (names_tx, names) = watch::channel(Names {
+        dns: vec![config.node_name.clone()],
+        addresses: host_addresses(config),
+    });
+    let joined = join(cluster.join.clone(), names).await.map_err(AgentError::Join)?;
+    tasks.spawn(async move {
+        let _names_tx = names_tx;
+        joined.upkeep.run().await;
+    });
+    Ok(joined.client)
 }
 
 fn host_addresses(config: &AgentConfig) -> Vec<IpAddr> {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 use bosun_api::core::Taint;
 use bosun_net::cidr::Cidr;
 
-use crate::places::Places;
+use crate::{join::JoinConfig, places::Places};
 
 /// Where containers are run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub enum RuntimeEndpoint {
 /// What an agent is told of its control plane.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterConfig {
-    /// Says where the control plane is and who this node is.
-    pub kubeconfig: PathBuf,
+    /// How the node becomes one of it, and where its credentials are.
+    pub join: JoinConfig,
     /// Labels of the Node object, when it is made.
     pub labels: BTreeMap<String, String>,
     /// Its taints, when it is made.

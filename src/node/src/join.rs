@@ -103,7 +103,7 @@ pub struct Names {
 }
 
 /// What joining goes by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinConfig {
     /// The node's name.
     pub node_name: String,

@@ -58,7 +58,7 @@ pub enum Kind {
     Cidr,
     /// A Unix socket's URL.
     Endpoint,
-    /// A taint's effect.
+    /// A group of fields.
     Object(&'static [Field]),
     /// A list.
     List(&'static Kind),
@@ -191,7 +191,7 @@ pub const FIELDS: &[Field] = &[
         "",
         Missing,
     ),
-    f("address", Ip, "\"0.0.0.0\"", Done),
+    f("address", Ip, "\"0.0.0.0\"", Missing),
     f("port", PORT, "10250", Done),
     f("readOnlyPort", PORT_OR_NONE, "0", Missing),
     f("tlsCertFile", Path, "", Done),
@@ -209,26 +209,26 @@ pub const FIELDS: &[Field] = &[
     o(
         "authentication",
         &[
-            o("x509", &[f("clientCAFile", Path, "", Done)]),
+            o("x509", &[f("clientCAFile", Path, "", Missing)]),
             o(
                 "webhook",
                 &[
-                    p("enabled", Bool, "true", Done),
-                    f("cacheTTL", Duration, "\"2m\"", Done),
+                    p("enabled", Bool, "true", Missing),
+                    f("cacheTTL", Duration, "\"2m\"", Missing),
                 ],
             ),
-            o("anonymous", &[p("enabled", Bool, "false", Done)]),
+            o("anonymous", &[p("enabled", Bool, "false", Missing)]),
         ],
     ),
     o(
         "authorization",
         &[
-            f("mode", Choice(&["AlwaysAllow", "Webhook"]), "\"Webhook\"", Done),
+            f("mode", Choice(&["AlwaysAllow", "Webhook"]), "\"Webhook\"", Missing),
             o(
                 "webhook",
                 &[
-                    f("cacheAuthorizedTTL", Duration, "\"5m\"", Done),
-                    f("cacheUnauthorizedTTL", Duration, "\"30s\"", Done),
+                    f("cacheAuthorizedTTL", Duration, "\"5m\"", Missing),
+                    f("cacheUnauthorizedTTL", Duration, "\"30s\"", Missing),
                 ],
             ),
         ],
@@ -251,15 +251,15 @@ pub const FIELDS: &[Field] = &[
     f("eventBurst", NATURAL, "100", Moot),
     p("enableDebuggingHandlers", Bool, "true", Missing),
     f("enableContentionProfiling", Bool, "false", Moot),
-    p("healthzPort", PORT_OR_NONE, "10248", Done),
-    f("healthzBindAddress", Ip, "\"127.0.0.1\"", Done),
+    p("healthzPort", PORT_OR_NONE, "10248", Missing),
+    f("healthzBindAddress", Ip, "\"127.0.0.1\"", Missing),
     p("oomScoreAdj", Int(-1000, 1000), "-999", Missing),
     f("clusterDomain", Text, "", Done),
     f("clusterDNS", List(&Ip), "[]", Done),
-    f("streamingConnectionIdleTimeout", Duration, "\"4h\"", Done),
-    f("nodeStatusUpdateFrequency", Duration, "\"10s\"", Done),
-    f("nodeStatusReportFrequency", Duration, "", Done),
-    f("nodeLeaseDurationSeconds", Int(0, i32::MAX as i64), "40", Done),
+    f("streamingConnectionIdleTimeout", Duration, "\"4h\"", Moot),
+    f("nodeStatusUpdateFrequency", Duration, "\"10s\"", Missing),
+    f("nodeStatusReportFrequency", Duration, "", Missing),
+    f("nodeLeaseDurationSeconds", Int(0, i32::MAX as i64), "40", Missing),
     f("imageMinimumGCAge", Duration, "\"2m\"", Missing),
     f("imageMaximumGCAge", Duration, "\"0s\"", Missing),
     p("imageGCHighThresholdPercent", PERCENT, "85", Missing),
@@ -316,7 +316,7 @@ pub const FIELDS: &[Field] = &[
     f("maxPods", NATURAL, "110", Done),
     f("podCIDR", Cidr, "", Done),
     p("podPidsLimit", Int(i64::MIN, i64::MAX), "-1", Missing),
-    p("resolvConf", Text, "\"/etc/resolv.conf\"", Done),
+    p("resolvConf", Text, "\"/etc/resolv.conf\"", Missing),
     f("runOnce", Bool, "false", Missing),
     p("cpuCFSQuota", Bool, "true", Missing),
     p("cpuCFSQuotaPeriod", Duration, "\"100ms\"", Missing),
@@ -325,8 +325,8 @@ pub const FIELDS: &[Field] = &[
     f("contentType", Text, "\"application/vnd.kubernetes.protobuf\"", Moot),
     p("kubeAPIQPS", Int(i32::MIN as i64, i32::MAX as i64), "50", Moot),
     f("kubeAPIBurst", NATURAL, "100", Moot),
-    p("serializeImagePulls", Bool, "", Done),
-    p("maxParallelImagePulls", Int(1, i32::MAX as i64), "", Done),
+    p("serializeImagePulls", Bool, "", Missing),
+    p("maxParallelImagePulls", Int(1, i32::MAX as i64), "", Missing),
     f("evictionHard", THRESHOLDS, "", Missing),
     f("evictionSoft", THRESHOLDS, "", Missing),
     f(
@@ -448,7 +448,7 @@ pub const FIELDS: &[Field] = &[
         Missing,
     ),
     f("registerWithTaints", List(&Kind::Object(TAINT)), "[]", Done),
-    p("registerNode", Bool, "true", Done),
+    p("registerNode", Bool, "true", Missing),
     f(
         "tracing",
         Kind::Object(&[
