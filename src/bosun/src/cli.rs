@@ -1,19 +1,18 @@
 //! The command line.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+mod node;
 
-use bosun_api::{core::Taint, names};
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
 use bosun_net::cidr::Cidr;
-use bosun_node::{
-    config::{
-        AgentConfig, ClusterConfig, RuntimeEndpoint,
-        kubelet::{self, ConfigError, KubeletSettings, Loaded},
-    },
-    join::JoinConfig,
-    places::Places,
+use bosun_node::config::{
+    AgentConfig,
+    kubelet::{self, ConfigError, KubeletSettings, Loaded},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::node::{Endpoint, NodeArgs};
+use self::node::absolute;
 use crate::{dev::DevArgs, join::JoinArgs, server::ServerArgs, token::TokenArgs};
 
 /// The Kubernetes node agent that really runs containers.
@@ -27,7 +26,7 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   bosun agent --manifest-dir /etc/bosun/manifests    run the pods of this machine
-  bosun server --no-agent                            serve the Kubernetes API to kubectl
+  bosun server                                       a cluster of this machine alone, for others to join
   bosun dev up --nodes 3                             a cluster of three nodes on this machine
   bosun pods -o wide                                 see them, with addresses and start times
   bosun images import web.tar                        bring an image without a registry
@@ -38,7 +37,7 @@ Examples:
 pub(crate) enum Command {
     /// Run this machine's pods from a directory of manifests
     Agent(Box<AgentArgs>),
-    /// Serve the Kubernetes API
+    /// Run a cluster's control plane, and this machine as a node of it
     Server(Box<ServerArgs>),
     /// Clusters of several nodes on this machine, to try things out
     Dev(DevArgs),
@@ -99,64 +98,18 @@ pub(crate) struct AgentArgs {
     /// More of them from the files *.conf in this directory, in the order of their names
     #[arg(long, value_name = "DIR")]
     config_dir: Option<PathBuf>,
-    /// This node's address in the cluster; a second one, of the other family, after a comma [default: found]
-    #[arg(long, value_name = "IP[,IP]", value_delimiter = ',')]
-    node_ip: Vec<IpAddr>,
-    /// Labels that the node is registered with
-    #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',', value_parser = label)]
-    node_labels: Vec<(String, String)>,
-    /// Taints that the node is registered with
-    #[arg(long, value_name = "KEY=VALUE:EFFECT,...", value_delimiter = ',', value_parser = taint)]
-    register_with_taints: Vec<Taint>,
-    /// The servers of the cluster's DNS, which pods ask [default: those of the node]
-    #[arg(long, value_name = "IP,...", value_delimiter = ',')]
-    cluster_dns: Vec<IpAddr>,
     /// The domain that the cluster's names are in [default: cluster.local]
     #[arg(long, value_name = "DOMAIN")]
     cluster_domain: Option<String>,
-    /// The most pods at a time [default: 110]
-    #[arg(long, value_name = "NUMBER")]
-    max_pods: Option<u32>,
     /// What must outlive a reboot: the agent's memory, the managed containerd's images and containers
     #[arg(long, value_name = "DIR", default_value = "/var/lib/bosun")]
     data_dir: PathBuf,
-    /// Volumes of pods, in pods/UID, where log shippers and storage drivers look for them
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
-    root_dir: PathBuf,
-    /// Logs of containers, in pods/ and containers/
-    #[arg(long, value_name = "DIR", default_value = "/var/log")]
-    log_dir: PathBuf,
-    /// What must not outlive a reboot: sockets, address records. One for each agent
-    #[arg(long, value_name = "DIR", default_value = "/run/bosun")]
-    run_dir: PathBuf,
-    /// This node's name, a suffix of its pods' names [default: the host name]
-    #[arg(long, value_name = "NAME", value_parser = node_name)]
-    node_name: Option<String>,
     /// Pods get their addresses from this range; a second one, of the other family, after a comma [default: 10.244.0.0/24,
     /// or with --kubeconfig what the control plane assigns]
     #[arg(long, value_name = "CIDR[,CIDR]")]
     pod_cidr: Option<Cidrs>,
-    /// Where containers run: 'managed' for a containerd of the agent's own, or the socket of another [default: managed]
-    #[arg(long, value_name = "managed|unix://SOCKET")]
-    runtime_endpoint: Option<Endpoint>,
-    /// The containerd to run when it is managed
-    #[arg(long, value_name = "PROGRAM", default_value = "containerd")]
-    containerd: PathBuf,
-    /// CNI's configuration is written here, as 10-bosun.conflist
-    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
-    cni_conf_dir: PathBuf,
-    /// The bosun-cni plugin is put here
-    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
-    cni_bin_dir: PathBuf,
-    /// The cgroup that kubepods is made in; never one that another agent uses [default: /]
-    #[arg(long, value_name = "PATH", value_parser = cgroup_path)]
-    cgroup_root: Option<String>,
-    /// How often the runtime is asked for exits that its events may have missed; 0 for never
-    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = duration)]
-    audit_interval: Duration,
-    /// The longest wait before a container that keeps ending is started again [default: 5m]
-    #[arg(long, value_name = "TIME", value_parser = restart_backoff)]
-    max_container_restart_period: Option<Duration>,
+    #[command(flatten)]
+    node: NodeArgs,
     #[command(flatten)]
     join: JoinArgs,
 }
@@ -172,22 +125,16 @@ impl AgentArgs {
 
     /// The agent's configuration, on a machine of this name: what flags say, else the file, else the defaults.
     pub(crate) fn config(&self, host_name: &str, file: Option<&KubeletSettings>) -> Result<AgentConfig, String> {
-        let node_name = match &self.node_name {
-            Some(name) => name.clone(),
-            None => node_name(&host_name.trim().to_lowercase())
-                .map_err(|error| format!("the host name makes no node name: {error}; give one with --node-name"))?,
-        };
         let defaults = kubelet::parse(&[]).map_err(|error| error.to_string())?.settings;
         let settings = file.unwrap_or(&defaults);
-        let places = Places {
-            data: absolute(&self.data_dir),
-            root: absolute(&self.root_dir),
-            logs: absolute(&self.log_dir),
-            run: absolute(&self.run_dir),
-        };
+        let node_name = self.node.name(host_name)?;
+        let places = self.node.places(&self.data_dir);
         let kubeconfig = self.kubeconfig.as_ref().map(absolute);
         let join = self.join.config(&node_name, &places, kubeconfig, file);
-        let cluster = join.map(|join| self.cluster(join, settings));
+        let in_file = Some(&settings.cluster_domain).filter(|domain| !domain.is_empty());
+        let domain = self.cluster_domain.as_ref().or(in_file);
+        let domain = domain.map_or(CLUSTER_DOMAIN, |domain| domain);
+        let cluster = join.map(|join| self.node.cluster(Some(join), domain, settings));
         let manifest_dir = self.manifest_dir.as_ref().or(settings.static_pod_path.as_ref());
         if manifest_dir.is_none() && cluster.is_none() {
             return Err(
@@ -197,12 +144,7 @@ impl AgentArgs {
             );
         }
         Ok(AgentConfig {
-            node_name,
             manifest_dir: manifest_dir.map(absolute),
-            node_addresses: self.node_ip.clone(),
-            max_pods: self.max_pods.unwrap_or(settings.max_pods),
-            places,
-            runtime: self.runtime(settings),
             pod_cidrs: match &self.pod_cidr {
                 Some(cidrs) => cidrs.0.clone(),
                 None if cluster.is_some() => vec![],
@@ -210,48 +152,8 @@ impl AgentArgs {
                 None => POD_CIDR.parse::<Cidrs>()?.0,
             },
             cluster,
-            cni_conf_dir: absolute(&self.cni_conf_dir),
-            cni_bin_dir: absolute(&self.cni_bin_dir),
-            cgroup_root: match (&self.cgroup_root, settings.cgroup_root.as_str()) {
-                (Some(root), _) => root.clone(),
-                (None, "") => "/".to_owned(),
-                (None, root) => cgroup_path(root).map_err(|why| format!("cgroupRoot: {why}"))?,
-            },
-            audit_interval: Some(self.audit_interval).filter(|interval| !interval.is_zero()),
-            max_restart_backoff: self
-                .max_container_restart_period
-                .unwrap_or(settings.crash_loop_back_off.max_container_restart_period),
+            ..self.node.config(node_name, places, settings)?
         })
-    }
-
-    fn cluster(&self, join: JoinConfig, settings: &KubeletSettings) -> ClusterConfig {
-        let in_file = Some(&settings.cluster_domain).filter(|domain| !domain.is_empty());
-        let domain = self.cluster_domain.as_ref().or(in_file);
-        ClusterConfig {
-            join: Some(join),
-            labels: self.node_labels.iter().cloned().collect(),
-            taints: if self.register_with_taints.is_empty() {
-                settings.register_with_taints.clone()
-            } else {
-                self.register_with_taints.clone()
-            },
-            dns_servers: if self.cluster_dns.is_empty() {
-                settings.cluster_dns.clone()
-            } else {
-                self.cluster_dns.clone()
-            },
-            domain: domain.map_or_else(|| CLUSTER_DOMAIN.to_owned(), Clone::clone),
-            port: settings.port,
-        }
-    }
-
-    fn runtime(&self, settings: &KubeletSettings) -> RuntimeEndpoint {
-        match (&self.runtime_endpoint, &settings.container_runtime_endpoint) {
-            (Some(Endpoint::Socket(socket)), _) | (None, Some(socket)) => RuntimeEndpoint::Socket(socket.clone()),
-            (Some(Endpoint::Managed) | None, _) => RuntimeEndpoint::Managed {
-                program: self.containerd.clone(),
-            },
-        }
     }
 }
 
@@ -259,11 +161,6 @@ impl AgentArgs {
 const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Where pods get their addresses from if nobody says.
 const POD_CIDR: &str = "10.244.0.0/24";
-
-/// What the runtime and the plugin are told must not depend on where the agent was started.
-fn absolute(path: &PathBuf) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.clone())
-}
 
 const KUBECONFIG_EXAMPLES: &str = "\
 The certificate holds for a year. What the user may do is said by role bindings for the name or a group; a certificate \
@@ -383,25 +280,6 @@ pub(crate) enum ImagesCommand {
     List,
 }
 
-/// Where containers run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    Managed,
-    Socket(PathBuf),
-}
-
-impl FromStr for Endpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("unix://") {
-            Some(path) if path.starts_with('/') => Ok(Self::Socket(path.into())),
-            None if text == "managed" => Ok(Self::Managed),
-            _ => Err("write managed, or unix:// and a path, such as unix:///run/containerd/containerd.sock".to_owned()),
-        }
-    }
-}
-
 /// Ranges of addresses, at most one of each family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cidrs(Vec<Cidr>);
@@ -422,47 +300,6 @@ impl FromStr for Cidrs {
     }
 }
 
-fn node_name(name: &str) -> Result<String, String> {
-    names::dns_subdomain(name)
-        .map(|()| name.to_owned())
-        .map_err(str::to_owned)
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write a key, =, and a value, such as disk=ssd".to_owned()),
-    }
-}
-
-/// `key=value:effect`, or without a value `key:effect`.
-fn taint(text: &str) -> Result<Taint, String> {
-    let parts = text.rsplit_once(':');
-    let (name, effect) = parts
-        .filter(|(_, effect)| ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(effect))
-        .ok_or(
-            "write a key, =, a value, : and NoSchedule, PreferNoSchedule or NoExecute, such as gpu=yes:NoSchedule",
-        )?;
-    let (key, value) = name
-        .split_once('=')
-        .map_or((name, None), |(key, value)| (key, Some(value)));
-    Ok(Taint {
-        key: key.to_owned(),
-        value: value.map(str::to_owned),
-        effect: effect.to_owned(),
-        time_added: None,
-    })
-}
-
-fn cgroup_path(path: &str) -> Result<String, String> {
-    let steps = path.split('/').all(|step| step != "." && step != "..");
-    if path.starts_with('/') && steps {
-        Ok(path.to_owned())
-    } else {
-        Err("write an absolute path in the cgroup file system, such as /bosun".to_owned())
-    }
-}
-
 /// A time such as `30s`, `5m`, `1h`, `250ms`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -480,19 +317,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(unit * number)
 }
 
-/// As upstream's `crashLoopBackOff.maxContainerRestartPeriod`.
-fn restart_backoff(text: &str) -> Result<Duration, String> {
-    let duration = duration(text)?;
-    if (Duration::from_secs(1)..=Duration::from_mins(5)).contains(&duration) {
-        Ok(duration)
-    } else {
-        Err("must be between 1s and 5m".to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+
+    use bosun_node::{config::RuntimeEndpoint, places::Places};
 
     use super::*;
 
@@ -616,7 +445,7 @@ mod tests {
             (cluster.port, cluster.domain.as_str(), cluster.taints.len()),
             (7, "example", 1)
         );
-        assert!(cluster.join.rotate);
+        assert!(cluster.join.unwrap().rotate);
         let config = agent(&format!(
             "--kubeconfig /k --config {file} --max-pods 5 --cgroup-root / --runtime-endpoint managed"
         ));

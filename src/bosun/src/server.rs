@@ -2,12 +2,14 @@
 
 mod args;
 mod control;
+mod node;
 mod within;
 
 use std::{
     fs,
     future::ready,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -30,6 +32,7 @@ use bosun_apiserver::{
     registry::{self, ServiceConfig, builtin},
     server,
 };
+use bosun_node::config::{AgentConfig, kubelet};
 use bosun_pki::{Keeper, kubeconfig::Kubeconfig, names::Reached, tls::AnyClient};
 use bosun_store::{Embedded, Etcd, Store, embedded, etcd};
 use jiff::Timestamp;
@@ -175,9 +178,21 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
     write_kubeconfig(&settings.kubeconfig, &keeper, local)?;
     memory::give_back();
     tasks.spawn(memory::keep_low());
+    let mut own_node = JoinSet::new();
+    if let Some(config) = node_config(&settings)? {
+        node::start(config, &router, &keeper, &[address], &mut own_node);
+    }
     let serving = server::serve(listener, Arc::new(tls), router, limits, end);
+    tokio::pin!(serving);
     ready_line(&settings, local, started);
-    serving.await;
+    tokio::select! {
+        () = &mut serving => {}
+        Some(ended) = own_node.join_next() => {
+            // A panic is told where it happened; what can't start must be seen to by a person.
+            ended.context("this machine's node panicked")??;
+            bail!("this machine's node ended");
+        }
+    }
     drop(loops);
     audit.flush();
     Ok(())
@@ -228,6 +243,27 @@ fn ready_line(settings: &Settings, local: SocketAddr, started: Instant) {
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         warn!(%error, "systemd could not be told that the server is ready");
     }
+}
+
+/// What this machine is told as a node, unless it is none.
+fn node_config(settings: &Settings) -> anyhow::Result<Option<AgentConfig>> {
+    let Some(node) = &settings.node else {
+        return Ok(None);
+    };
+    if fs::metadata("/proc/self").context("reading /proc/self")?.uid() != 0 {
+        bail!(
+            "running pods takes namespaces, mounts and cgroups, which only root may make: start the server with sudo, \
+             or without pods, with --no-agent"
+        );
+    }
+    let host_name = fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host name")?;
+    let defaults = kubelet::parse(&[])?.settings;
+    let name = node.name(&host_name).map_err(anyhow::Error::msg)?;
+    let config = node.config(name, node.places(&settings.data_dir), &defaults);
+    Ok(Some(AgentConfig {
+        cluster: Some(node.cluster(None, &settings.cluster_domain, &defaults)),
+        ..config.map_err(anyhow::Error::msg)?
+    }))
 }
 
 fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {

@@ -269,7 +269,10 @@ async fn become_member(
         let _names_tx = names_tx;
         joined.upkeep.run().await;
     });
-    let authorities = joined.authorities.into_iter().filter_map(|der| Certificate::from_der(der).ok());
+    let authorities = joined
+        .authorities
+        .into_iter()
+        .filter_map(|der| Certificate::from_der(der).ok());
     Ok(Membership {
         client: joined.client,
         serving: joined.serving,

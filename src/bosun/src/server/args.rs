@@ -10,13 +10,16 @@ use bosun_net::cidr::Cidr;
 use clap::Args;
 use serde::Deserialize;
 
+use crate::cli::NodeArgs;
+
 const EXAMPLES: &str = "\
 kubectl and every client library take it for a Kubernetes 1.36 API server. All it stores is in one directory; it may be \
 stopped, upgraded and killed: what was acknowledged is there when it comes back.
 
 Examples:
-  bosun server --no-agent
-      on port 6443, the data in /var/lib/bosun, the administrator's kubeconfig written beside it
+  bosun server
+      on port 6443, the data in /var/lib/bosun, the administrator's kubeconfig written beside it; this machine runs
+      pods, in a containerd of its own
   bosun server --no-agent --data-dir ./b --port 7443 --write-kubeconfig ./b/kubeconfig
       without root, for a try; then: kubectl --kubeconfig ./b/kubeconfig get namespaces
   bosun server --no-agent --service-cidr 10.96.0.0/12,fd00:96::/112 --advertise-address 192.0.2.7
@@ -31,7 +34,7 @@ A file given with --config holds the same settings, named as the flags are:
   data-dir: /srv/bosun
   service-cidr: 10.96.0.0/12";
 
-/// Serve the Kubernetes API
+/// Run a cluster's control plane, and this machine as a node of it
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[command(after_help = EXAMPLES)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -85,13 +88,16 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(skip)]
+    node: NodeArgs,
     /// Which requests the audit log holds, an audit.k8s.io/v1 Policy [default: all but health, without their bodies]
     #[arg(long, value_name = "FILE")]
     audit_policy: Option<PathBuf>,
 }
 
 /// What the server goes by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// `None`: all addresses.
@@ -104,6 +110,8 @@ pub(crate) struct Settings {
     pub(crate) cluster_domain: String,
     pub(crate) datastore: Datastore,
     pub(crate) api_only: bool,
+    /// What this machine is told as a node; `None`: it is none.
+    pub(crate) node: Option<NodeArgs>,
     pub(crate) etcd_files: EtcdFiles,
     pub(crate) kubeconfig: PathBuf,
     pub(crate) audit_policy: Option<PathBuf>,
@@ -149,13 +157,7 @@ impl ServerArgs {
 
     fn over(&self, file: Self) -> Result<Settings, SettingsError> {
         let api_only = self.api_only || file.api_only;
-        if !(self.no_agent || file.no_agent || api_only) {
-            return Err(SettingsError::Value(
-                "the server cannot run this machine's pods yet: start it with --no-agent, and they can be run from \
-                 files by 'bosun agent'"
-                    .to_owned(),
-            ));
-        }
+        let no_agent = self.no_agent || file.no_agent || api_only;
         let either = |flag: &Option<PathBuf>, file: Option<PathBuf>| flag.clone().or(file).map(|path| absolute(&path));
         let data_dir = either(&self.data_dir, file.data_dir).unwrap_or_else(|| "/var/lib/bosun".into());
         let text = |flag: &Option<String>, file: Option<String>, default: &str| {
@@ -178,6 +180,7 @@ impl ServerArgs {
             cluster_cidrs: cidrs(&text(&self.cluster_cidr, file.cluster_cidr, "10.42.0.0/16"))
                 .map_err(|why| SettingsError::Value(format!("--cluster-cidr: {why}")))?,
             api_only,
+            node: if no_agent { None } else { Some(self.node.clone()) },
             cluster_domain: domain(&text(&self.cluster_domain, file.cluster_domain, "cluster.local"))
                 .map_err(|why| SettingsError::Value(format!("--cluster-domain: {why}")))?,
             datastore,
@@ -271,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_there_is_a_default_for_everything_but_the_agent() {
+    fn without_flags_there_is_a_default_for_everything() {
         let found = settings("--no-agent").unwrap();
         assert_eq!(
             found,
@@ -283,6 +286,7 @@ mod tests {
                 service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
                 cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
                 api_only: false,
+                node: None,
                 cluster_domain: "cluster.local".to_owned(),
                 datastore: Datastore::Embedded,
                 etcd_files: EtcdFiles::default(),
@@ -290,7 +294,9 @@ mod tests {
                 audit_policy: None,
             }
         );
-        assert!(settings("").unwrap_err().contains("--no-agent"));
+        let node = settings("--node-name a").unwrap().node.unwrap();
+        assert_eq!(node.name("h").as_deref(), Ok("a"));
+        assert_eq!(settings("--api-only").unwrap().node, None);
     }
 
     #[test]
