@@ -27,6 +27,7 @@ pub mod node_cidr;
 pub mod node_lifecycle;
 pub mod objects;
 pub mod pod_gc;
+pub mod quota;
 pub mod root_ca;
 pub mod runtime;
 pub mod service_account;
@@ -142,6 +143,11 @@ const CONTROLLERS: &[Row] = &[
         name: "disruption",
         account: "disruption-controller",
         run: |context| run(disruption::Disruptions::new(&context), context.metrics),
+    },
+    Row {
+        name: "resourcequota",
+        account: "resourcequota-controller",
+        run: |context| run(quota::Quotas::new(&context), context.metrics),
     },
     Row {
         name: "ttl-after-finished",
