@@ -6,6 +6,7 @@ mod cni;
 mod idle;
 mod manifests;
 mod restart;
+mod schedule;
 mod start;
 
 use std::{
@@ -51,11 +52,13 @@ pub(crate) enum RowName {
     Watches,
     /// What the store keeps of 100,000 updates of 100 leases
     Leases,
+    /// Pods scheduled a second, and what a decision costs
+    Schedule,
 }
 
 impl RowName {
     /// In the order they are taken.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Start,
         Self::Burst,
         Self::Cni,
@@ -66,6 +69,7 @@ impl RowName {
         Self::Pods,
         Self::Watches,
         Self::Leases,
+        Self::Schedule,
     ];
 
     /// The row's headline.
@@ -81,6 +85,7 @@ impl RowName {
             Self::Pods => "API: 10,000 pods",
             Self::Watches => "API: 10,000 watches",
             Self::Leases => "API: 100,000 updates of 100 leases",
+            Self::Schedule => "Scheduler: 10,000 pods",
         }
     }
 }
@@ -113,6 +118,7 @@ pub(crate) async fn run(name: RowName, settings: &Settings) -> anyhow::Result<Ro
         RowName::Pods => api::pods(&mut row).await?,
         RowName::Watches => api::watches(&mut row).await?,
         RowName::Leases => api::leases(&mut row).await?,
+        RowName::Schedule => schedule::take(&mut row).await?,
     }
     row.load[1] = load();
     row.seconds = begun.elapsed().as_secs_f64();

@@ -9,6 +9,7 @@
 //! - [`names`]: what they may look like.
 //! - [`field`]: fields of an object, and what can be wrong with them.
 //! - [`selector`]: label selectors.
+//! - [`schedule`]: when cron jobs are due.
 //! - [`pod`]: defaults and validation of pods and their templates.
 //! - [`manifest`]: a file's bytes to a pod with its defaults, validated, or to errors that name the field.
 
@@ -21,6 +22,7 @@ pub mod names;
 pub mod pod;
 pub mod qos;
 pub mod quantity;
+pub mod schedule;
 pub mod selector;
 
 pub use expand::expand;

@@ -251,17 +251,17 @@ impl Record {
         RawValue::from_string(String::from_utf8(json.to_vec()).ok()?).ok()
     }
 
-    fn annotations(&self) -> BTreeMap<&str, &str> {
+    fn annotations(&self) -> BTreeMap<&'static str, String> {
         let decision = self.decision.iter().flat_map(|(allowed, reason)| {
             [
                 (
                     "authorization.k8s.io/decision",
-                    if *allowed { "allow" } else { "forbid" },
+                    if *allowed { "allow" } else { "forbid" }.to_owned(),
                 ),
-                ("authorization.k8s.io/reason", &**reason),
+                ("authorization.k8s.io/reason", reason.clone()),
             ]
         });
-        decision.collect()
+        decision.chain(self.request.notes.all()).collect()
     }
 }
 
@@ -299,7 +299,7 @@ struct Event<'a> {
     request_received_timestamp: String,
     stage_timestamp: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<&'a str, &'a str>,
+    annotations: BTreeMap<&'static str, String>,
 }
 
 #[derive(Serialize)]

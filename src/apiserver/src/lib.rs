@@ -36,6 +36,6 @@ pub mod transform;
 
 pub use custom::CustomResources;
 pub use registry::Registry;
-pub use request::{Request, User};
+pub use request::{Notes, Request, User};
 pub use resource::{Resource, ScalePaths, Scope, Selectable, Subresource};
 pub use status::{Reason, Status};

@@ -13,8 +13,9 @@
 //! - [`read`]: get, list, watch; [`continuation`]: pages of lists; [`follow`]: for what follows a kind in this process.
 //! - [`write`]: what all writes share; [`create`], [`update`] (replace, patch, apply), [`delete`].
 //! - [`metadata`]: what is the engine's in every object; [`shape`]: objects as types want them.
-//! - [`subresource`]: scale, binding, eviction.
+//! - [`subresource`]: binding, eviction; [`scale`].
 //! - [`services`]: the addresses and node ports that Services get.
+//! - [`reseal`]: what was encrypted with a former key.
 //! - [`servers`]: the servers there are on one store.
 //! - [`namespace`]: life and death of namespaces; [`convert`]: versions of one stored object.
 
@@ -28,7 +29,9 @@ pub mod follow;
 pub mod metadata;
 mod namespace;
 mod read;
+mod reseal;
 mod rules;
+mod scale;
 mod servers;
 pub mod services;
 mod shape;

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use parking_lot::Mutex;
+
 use crate::Resource;
 
 /// Who asks.
@@ -39,4 +41,22 @@ pub struct Request {
     pub path: String,
     /// The time it came.
     pub now: jiff::Timestamp,
+    /// What the audit log is to say beside all that.
+    pub notes: Notes,
+}
+
+/// What admission has the audit log say of a request, by annotation. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Notes(Arc<Mutex<BTreeMap<&'static str, String>>>);
+
+impl Notes {
+    /// Sets an annotation.
+    pub fn set(&self, annotation: &'static str, text: String) {
+        self.0.lock().insert(annotation, text);
+    }
+
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<&'static str, String> {
+        self.0.lock().clone()
+    }
 }

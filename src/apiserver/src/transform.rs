@@ -20,6 +20,11 @@ pub trait Transformer: Send + Sync {
 
     /// From the store, under `key`.
     fn open(&self, key: &[u8], stored: Bytes) -> Result<Bytes, TransformError>;
+
+    /// What should be stored under `key` instead: `None` if what is stored is as it would be sealed now.
+    fn anew(&self, _key: &[u8], _stored: &[u8]) -> Result<Option<Bytes>, TransformError> {
+        Ok(None)
+    }
 }
 
 /// Stores objects as they are.
@@ -43,11 +48,19 @@ impl Transformer for bosun_pki::Sealer {
     }
 
     fn open(&self, key: &[u8], stored: Bytes) -> Result<Bytes, TransformError> {
-        use bosun_pki::seal::SealError;
-        match bosun_pki::Sealer::open(self, key, &stored) {
-            Ok(opened) => Ok(opened.plain.into()),
-            Err(SealError::UnknownKey(name)) => Err(TransformError::UnknownKey(name)),
-            Err(SealError::NotSealed | SealError::Damaged) => Err(TransformError::Damaged),
-        }
+        Ok(opened(self, key, &stored)?.plain.into())
     }
+
+    fn anew(&self, key: &[u8], stored: &[u8]) -> Result<Option<Bytes>, TransformError> {
+        let opened = opened(self, key, stored)?;
+        Ok(opened.stale.then(|| self.seal(key, &opened.plain).into()))
+    }
+}
+
+fn opened(sealer: &bosun_pki::Sealer, key: &[u8], stored: &[u8]) -> Result<bosun_pki::seal::Opened, TransformError> {
+    use bosun_pki::seal::SealError;
+    sealer.open(key, stored).map_err(|error| match error {
+        SealError::UnknownKey(name) => TransformError::UnknownKey(name),
+        SealError::NotSealed | SealError::Damaged => TransformError::Damaged,
+    })
 }

@@ -10,7 +10,7 @@ use bosun_node::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{dev::DevArgs, server::ServerArgs};
+use crate::{dev::DevArgs, server::ServerArgs, token::TokenArgs};
 
 /// The Kubernetes node agent that really runs containers.
 #[derive(Debug, Parser)]
@@ -40,6 +40,14 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Print a kubeconfig for a user, with a certificate made for it
     Kubeconfig(KubeconfigArgs),
+    /// Make, list and delete the tokens that machines join with
+    Token(TokenArgs),
+    /// Make a whole store of a damaged one, and say what is lost
+    #[command(after_help = SALVAGE_EXAMPLES)]
+    Salvage(DataDirArgs),
+    /// Make a new key for what is encrypted at rest
+    #[command(after_help = ROTATE_EXAMPLES)]
+    RotateEncryptionKey(DataDirArgs),
     /// Show the pods of the agent on this machine
     Pods(PodsArgs),
     /// Import and list the images that pods can use
@@ -222,6 +230,30 @@ pub(crate) struct KubeconfigArgs {
     pub(crate) allow_system_user: bool,
 }
 
+const SALVAGE_EXAMPLES: &str = "\
+For a server that does not start because its store is damaged, and of which there is no better copy. Exactly what is \
+damaged is dropped, each object named; the damaged files are kept beside. Resource versions go on a million higher, so \
+that clients read everything anew.
+
+Examples:
+  bosun salvage
+      the store in /var/lib/bosun; the server must not run";
+
+const ROTATE_EXAMPLES: &str = "\
+Secrets are encrypted in the store with the first key of server/pki/encryption.json in the data directory. This puts a \
+new one first; at its next start the server encrypts all Secrets with it anew.
+
+Examples:
+  bosun rotate-encryption-key && systemctl restart bosun";
+
+/// A server's data
+#[derive(Args, Debug)]
+pub(crate) struct DataDirArgs {
+    /// The server's --data-dir
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/bosun")]
+    pub(crate) data_dir: PathBuf,
+}
+
 const PODS_EXAMPLES: &str = "\
 Examples:
   bosun pods               all pods, and on standard error the manifests that can't be used
@@ -367,7 +399,7 @@ fn cgroup_path(path: &str) -> Result<String, String> {
 }
 
 /// A time such as `30s`, `5m`, `1h`, `250ms`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u32 = number

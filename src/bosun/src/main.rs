@@ -3,7 +3,9 @@
 //! - [`cli`]: what can be asked for, with help that teaches.
 //! - [`agent`], [`server`]: `bosun agent` and `bosun server`, until they are told to end.
 //! - [`dev`]: clusters of several nodes on this machine.
-//! - [`kubeconfig`]: a certificate for another user.
+//! - [`kubeconfig`]: a certificate for another user. [`join`]: how a node is told to join a cluster.
+//! - [`token`]: what machines join with.
+//! - [`upkeep`]: a damaged store, a new encryption key.
 //! - [`pods`], [`images`]: questions and orders to what runs; [`client`] asks the agent.
 //! - [`output`]: what a command answers. [`logs`]: to the journal or to standard error. [`memory`]: how the allocator behaves.
 
@@ -12,12 +14,15 @@ mod cli;
 mod client;
 mod dev;
 mod images;
+mod join;
 mod kubeconfig;
 mod logs;
 mod memory;
 mod output;
 mod pods;
 mod server;
+mod token;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -43,6 +48,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Server(args) => server::run(&args),
         Command::Dev(args) => dev::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(&args),
+        Command::Token(args) => once(token::run(&args)),
+        Command::Salvage(args) => upkeep::salvage(&args),
+        Command::RotateEncryptionKey(args) => upkeep::rotate_encryption_key(&args),
         Command::Pods(args) => once(pods::run(&args)),
         Command::Images(args) => once(images::run(&args)),
         Command::Version => {

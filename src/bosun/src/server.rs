@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -40,6 +40,7 @@ use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
     task::JoinSet,
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -168,6 +169,7 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
     } else {
         Some(control::start(&settings, &router, &keeper, control_counted, &end)?)
     };
+    tasks.spawn(seal_anew(registry.clone()));
     let tls = server::tls_config(keeper.resolver(), AnyClient::new(&keeper.authority().certificate))?;
 
     write_kubeconfig(&settings.kubeconfig, &keeper, local)?;
@@ -179,6 +181,25 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
     drop(loops);
     audit.flush();
     Ok(())
+}
+
+/// Encrypts with the present key what was with a former one; until that is done, or the server ends.
+async fn seal_anew(registry: Arc<Registry>) {
+    const RETRY: Duration = Duration::from_secs(10);
+    loop {
+        match registry.seal_anew().await {
+            Ok(0) => return,
+            Ok(objects) => {
+                info!(
+                    objects,
+                    "what was encrypted with a former key is encrypted with the present one"
+                );
+                return;
+            }
+            Err(error) => warn!(%error, "what was encrypted with a former key still is; it is tried again"),
+        }
+        sleep(RETRY).await;
+    }
 }
 
 /// As many connections as the system allows open files, without those that the server needs itself. The customary soft
@@ -297,7 +318,13 @@ async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
         Datastore::Embedded => {
             let dir = settings.data_dir.join("server/store");
             let store = Embedded::open(embedded::Options::new(&dir)).await;
-            Ok(store.with_context(|| format!("opening the store in {}", dir.display()))?)
+            let remedy = match &store {
+                Err(bosun_store::Error::Damaged(_)) => {
+                    ": if there is no better copy of it, 'bosun salvage' takes out what is damaged"
+                }
+                _ => "",
+            };
+            Ok(store.with_context(|| format!("opening the store in {}{remedy}", dir.display()))?)
         }
         Datastore::Etcd(urls) => {
             let store = Etcd::open(etcd::Options {

@@ -45,7 +45,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::{
-    access::{Access, Identity, Trust},
+    access::{Access, Identity, Token, Trust},
     failure::{Failure, TlsFailure},
     kubeconfig::AccessError,
 };

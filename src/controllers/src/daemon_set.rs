@@ -6,6 +6,7 @@
 //! - [`fitness`]: which nodes are fit; [`pod`]: what makes a pod one of a node.
 //! - [`status`]: counts.
 
+mod controller;
 pub mod fitness;
 mod plan;
 pub mod pod;
@@ -18,7 +19,10 @@ use k8s_openapi::{
 };
 use serde::Deserialize;
 
-pub use self::plan::{Node, Plan, Snapshot, collided, plan};
+pub use self::{
+    controller::DaemonSets,
+    plan::{Node, Plan, Snapshot, collided, plan},
+};
 use crate::workload::{Spec, amount};
 
 projected! {
@@ -109,9 +113,8 @@ impl DaemonSet {
             return (0, 0);
         }
         let rolling = self.spec.update_strategy.rolling_update.clone().unwrap_or_default();
-        let of = |given: Option<IntOrString>, default: i32| {
-            given.map_or(default, |given| amount::of(&given, nodes, true))
-        };
+        let of =
+            |given: Option<IntOrString>, default: i32| given.map_or(default, |given| amount::of(&given, nodes, true));
         let surge = of(rolling.max_surge, 0);
         match of(rolling.max_unavailable, i32::from(surge == 0)) {
             0 if surge == 0 => (0, 1),

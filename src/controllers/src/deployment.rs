@@ -8,6 +8,7 @@
 //! - [`status`]: counts, conditions, progress.
 
 pub mod annotations;
+mod controller;
 mod plan;
 mod rollout;
 mod scale;
@@ -21,7 +22,10 @@ use k8s_openapi::{
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use self::plan::{Change, NewSet, Plan, Snapshot, collided, failed_to_create, plan};
+pub use self::{
+    controller::Rollouts,
+    plan::{Change, NewSet, Plan, Snapshot, collided, failed_to_create, plan},
+};
 use crate::workload::{Spec, amount};
 
 /// Label of ReplicaSets and pods: which template they are of.
@@ -107,7 +111,10 @@ impl Deployment {
         }
         let quarter = IntOrString::String("25%".to_owned());
         let bounds = self.spec.strategy.rolling_update.clone().unwrap_or_default();
-        let (surge, unavailable) = (bounds.max_surge.unwrap_or(quarter.clone()), bounds.max_unavailable.unwrap_or(quarter));
+        let (surge, unavailable) = (
+            bounds.max_surge.unwrap_or(quarter.clone()),
+            bounds.max_unavailable.unwrap_or(quarter),
+        );
         let surge = amount::of(&surge, self.replicas(), true);
         match amount::of(&unavailable, self.replicas(), false) {
             0 if surge == 0 => (0, 1),
@@ -127,7 +134,9 @@ impl Deployment {
 
     /// How long a rollout may stand still, in seconds.
     pub fn progress_deadline(&self) -> Option<i32> {
-        self.spec.progress_deadline_seconds.filter(|seconds| *seconds != i32::MAX)
+        self.spec
+            .progress_deadline_seconds
+            .filter(|seconds| *seconds != i32::MAX)
     }
 }
 

@@ -13,11 +13,12 @@
 
 pub mod backoff;
 mod conditions;
+mod controller;
 mod count;
 pub mod indexes;
 mod plan;
-pub mod policy;
 mod pods;
+pub mod policy;
 
 use bosun_client::projected;
 use k8s_openapi::{api::batch::v1 as batch, apimachinery::pkg::apis::meta::v1::LabelSelector};
@@ -26,6 +27,7 @@ use serde::Deserialize;
 pub use self::{
     backoff::Backoff,
     conditions::finished,
+    controller::{Jobs, tracker},
     plan::{Plan, Snapshot, plan},
 };
 use crate::workload::{Pod, Spec, pod::Phase};
@@ -114,18 +116,28 @@ impl Job {
 
     /// Another controller sees to it.
     pub fn is_managed_elsewhere(&self) -> bool {
-        self.spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGER)
+        self.spec
+            .managed_by
+            .as_deref()
+            .is_some_and(|manager| manager != MANAGER)
     }
 
     /// How many pods may fail.
     fn backoff_limit(&self) -> i32 {
-        let default = if self.spec.backoff_limit_per_index.is_some() { i32::MAX } else { 6 };
+        let default = if self.spec.backoff_limit_per_index.is_some() {
+            i32::MAX
+        } else {
+            6
+        };
         self.spec.backoff_limit.unwrap_or(default)
     }
 
     /// How many indexes there are.
     fn completions(&self) -> u32 {
-        self.spec.completions.and_then(|count| u32::try_from(count).ok()).unwrap_or_default()
+        self.spec
+            .completions
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or_default()
     }
 
     /// A pod that was told to end is replaced only once it has ended.
@@ -155,7 +167,11 @@ fn index(pod: &Pod) -> Option<u32> {
 
 /// The pod has not been counted.
 pub fn is_tracked(pod: &Pod) -> bool {
-    pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == TRACKING)
+    pod.metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == TRACKING)
 }
 
 #[cfg(test)]

@@ -14,24 +14,38 @@
 //! - [`runtime`]: the queue, the shape of a controller and what runs it, expectations, metrics.
 //! - [`informers`], [`objects`]: what is followed, and what is read of it.
 //! - [`config`]: how the cluster is to be.
+//! - [`workload`]: what those share that keep pods: [`deployment`], [`replica_set`] (and ReplicationControllers),
+//!   [`stateful_set`], [`daemon_set`], [`job`], [`cron_job`].
+//! - Upkeep: [`garbage`] and [`namespace`] delete what has lost its owners and what is in deleted namespaces;
+//!   [`service_account`] and [`root_ca`] give namespaces what their pods need; [`node_lifecycle`], [`node_cidr`] and
+//!   [`pod_gc`] see to nodes and the pods of those that are gone; [`certificates`] and [`bootstrap`] let nodes join;
+//!   [`endpoints`] tells where services are served, [`disruption`] how many pods may be evicted, [`quota`] what is
+//!   used; [`ttl_after_finished`] deletes Jobs.
 
 pub mod bootstrap;
 pub mod certificates;
 pub mod config;
+pub mod cron_job;
+pub mod daemon_set;
+pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
 pub mod garbage;
 pub mod informers;
+pub mod job;
 pub mod namespace;
 pub mod node_cidr;
 pub mod node_lifecycle;
 pub mod objects;
 pub mod pod_gc;
 pub mod quota;
+pub mod replica_set;
 pub mod root_ca;
 pub mod runtime;
 pub mod service_account;
+pub mod stateful_set;
 pub mod ttl_after_finished;
+pub mod workload;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -59,6 +73,41 @@ struct Row {
 
 /// All controllers.
 const CONTROLLERS: &[Row] = &[
+    Row {
+        name: "deployment",
+        account: "deployment-controller",
+        run: |context| run(deployment::Rollouts::new(&context), context.metrics),
+    },
+    Row {
+        name: "replicaset",
+        account: "replicaset-controller",
+        run: |context| run(replica_set::ReplicaSets::new(&context), context.metrics),
+    },
+    Row {
+        name: "replicationcontroller",
+        account: "replication-controller",
+        run: |context| run(replica_set::ReplicaSets::of_controllers(&context), context.metrics),
+    },
+    Row {
+        name: "statefulset",
+        account: "statefulset-controller",
+        run: |context| run(stateful_set::StatefulSets::new(&context), context.metrics),
+    },
+    Row {
+        name: "daemonset",
+        account: "daemon-set-controller",
+        run: |context| run(daemon_set::DaemonSets::new(&context), context.metrics),
+    },
+    Row {
+        name: "job",
+        account: "job-controller",
+        run: |context| run(job::Jobs::new(&context), context.metrics),
+    },
+    Row {
+        name: "cronjob",
+        account: "cronjob-controller",
+        run: |context| run(cron_job::CronJobs::new(&context), context.metrics),
+    },
     Row {
         name: "service-account",
         account: "service-account-controller",

@@ -6,6 +6,7 @@
 //! - [`plan`]: which pods to make and which to delete.
 //! - [`status`]: what to say of it.
 
+mod controller;
 mod status;
 
 use std::sync::Arc;
@@ -20,8 +21,14 @@ use kube::{Resource, ResourceExt};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-pub use self::status::{next_look, status};
-use crate::workload::{Pod, Spec, claim::controller_of, rank, template};
+pub use self::{
+    controller::ReplicaSets,
+    status::{next_look, status},
+};
+use crate::{
+    objects::controller_of,
+    workload::{Pod, Spec, rank, template},
+};
 
 /// How many pods are made or deleted at most before the next look at what there is.
 pub const BURST: usize = 500;
@@ -166,7 +173,10 @@ pub fn plan<R: Replicated>(set: &R, pods: &[Arc<Pod>], related: &[Arc<Pod>], now
     if more > 0 && more < active.len() {
         let on_node = |pod: &Pod| {
             let node = pod.node();
-            related.iter().filter(|other| other.is_active() && other.node() == node).count()
+            related
+                .iter()
+                .filter(|other| other.is_active() && other.node() == node)
+                .count()
         };
         rank::sort(&mut active, on_node, now);
     }

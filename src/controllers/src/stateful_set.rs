@@ -7,6 +7,7 @@
 //! - [`retention`]: who owns the claims of volumes, and so when they go.
 //! - [`status`]: counts, and which revision is current.
 
+mod controller;
 pub mod identity;
 mod plan;
 pub mod retention;
@@ -19,7 +20,10 @@ use k8s_openapi::{
 };
 use serde::Deserialize;
 
-pub use self::plan::{Plan, Snapshot, Step, collided, plan};
+pub use self::{
+    controller::StatefulSets,
+    plan::{Plan, Snapshot, Step, collided, plan},
+};
 use crate::workload::{Spec, amount};
 
 /// Label of a set's revisions: the hash in their name.
@@ -149,7 +153,11 @@ impl StatefulSet {
 
     /// How many pods, from the first, keep their revision.
     pub fn partition(&self) -> i32 {
-        self.spec.update_strategy.rolling_update.as_ref().map_or(0, |rolling| rolling.partition)
+        self.spec
+            .update_strategy
+            .rolling_update
+            .as_ref()
+            .map_or(0, |rolling| rolling.partition)
     }
 
     /// How many pods may be missing during an update; never none, since nothing would move.

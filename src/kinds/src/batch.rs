@@ -2,7 +2,6 @@
 
 pub(crate) mod cron;
 pub(crate) mod job;
-pub mod schedule;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,6 @@
-//! What an agent is told at its start.
+//! What an agent is told at its start: by flags, and in [`kubelet`] by the file that kubelet reads.
+
+pub mod kubelet;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 

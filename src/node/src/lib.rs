@@ -12,6 +12,9 @@
 //!
 //! Long-lived tasks: the [`manager`], one [`pod::worker`] a pod, the [`probe`] scheduler, the [`manifest`] source, the
 //!
+//! [`join`] makes a machine a trusted node and keeps it one: its tasks renew certificates. [`config::kubelet`] reads the
+//! file that kubelet is configured by.
+//!
 //! Pure: [`pod::phase`], [`pod::plan`], [`pod::status`], [`pod::backoff`], [`pod::observed`], [`pod::verdicts`],
 //! [`pod::env`], [`pod::security`], [`pod::sandbox`], [`pod::container`], [`pod::orphan`], [`cgroup::amounts`],
 //! [`probe::schedule`], [`places`]. Everything else does what these decide.
@@ -24,6 +27,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod facts;
 pub mod images;
+pub mod join;
 pub mod manager;
 pub mod manifest;
 pub mod node;

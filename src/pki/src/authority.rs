@@ -221,7 +221,7 @@ impl Authority {
     }
 }
 
-fn alt_name(name: &AltName) -> Vec<u8> {
+pub(crate) fn alt_name(name: &AltName) -> Vec<u8> {
     match name {
         AltName::Email(text) => der::tlv(0x81, text.as_bytes()),
         AltName::Dns(text) => der::tlv(0x82, text.as_bytes()),

@@ -10,6 +10,9 @@ use ring::{
     rand::{SecureRandom, SystemRandom},
 };
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::Certificate;
 
 const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -126,6 +129,95 @@ impl std::str::FromStr for BootstrapToken {
     }
 }
 
+/// The hash by which a cluster's authority is known: SHA-256 of its `SubjectPublicKeyInfo` in DER, as kubeadm's
+/// `--discovery-token-ca-cert-hash` is. It stays when the authority's certificate is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaHash([u8; 32]);
+
+/// The text is no hash of an authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the hash of an authority is sha256: and 64 hexadecimal digits")]
+pub struct NotAHash;
+
+impl CaHash {
+    /// The hash of this authority.
+    pub fn of(authority: &Certificate) -> Self {
+        Self(Sha256::digest(&authority.public_info).into())
+    }
+}
+
+impl fmt::Display for CaHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::str::FromStr for CaHash {
+    type Err = NotAHash;
+
+    fn from_str(text: &str) -> Result<Self, NotAHash> {
+        let digits = text.strip_prefix("sha256:").ok_or(NotAHash)?.as_bytes();
+        if digits.len() != 64 {
+            return Err(NotAHash);
+        }
+        let mut hash = [0; 32];
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16).ok_or(NotAHash);
+            *byte = (digit(0)? * 16 + digit(1)?) as u8;
+        }
+        Ok(Self(hash))
+    }
+}
+
+/// All that a machine needs beside the URL to join: a bootstrap token and, after an `@`, the hash of the cluster's
+/// authority: `abcdef.0123456789abcdef@sha256:…`. With the hash the machine knows the right server from a wrong one
+/// before it tells it the secret. A token without it is one of upstream's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinToken {
+    /// What it proves itself with.
+    pub token: BootstrapToken,
+    /// What it knows the cluster by.
+    pub authority: Option<CaHash>,
+}
+
+/// The text is no token to join with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAJoinToken {
+    /// The part before the `@`.
+    #[error(transparent)]
+    Token(#[from] NotAToken),
+    /// The part after it.
+    #[error(transparent)]
+    Hash(#[from] NotAHash),
+}
+
+impl JoinToken {
+    /// The token in the form that is handed over: the secret itself.
+    pub fn secret_text(&self) -> String {
+        let token = format!("{}.{}", self.token.id, self.token.secret);
+        match &self.authority {
+            Some(hash) => format!("{token}@{hash}"),
+            None => token,
+        }
+    }
+}
+
+impl std::str::FromStr for JoinToken {
+    type Err = NotAJoinToken;
+
+    fn from_str(text: &str) -> Result<Self, NotAJoinToken> {
+        let (token, hash) = match text.split_once('@') {
+            Some((token, hash)) => (token, Some(hash)),
+            None => (text, None),
+        };
+        Ok(Self {
+            token: token.parse()?,
+            authority: hash.map(str::parse).transpose()?,
+        })
+    }
+}
+
 impl fmt::Debug for BootstrapToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BootstrapToken({})", self.id)
@@ -208,6 +300,40 @@ mod tests {
             token.to_secret("", None, &[])["stringData"].as_object().unwrap().len(),
             4
         );
+    }
+
+    #[test]
+    fn a_join_token_carries_the_authoritys_hash() {
+        let authority = crate::Authority::generate("bosun-ca", Timestamp::UNIX_EPOCH);
+        let hash = CaHash::of(&authority.certificate);
+        let renewed = crate::Authority::over(authority.key, "bosun-ca", Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            CaHash::of(&renewed.certificate),
+            hash,
+            "a renewed certificate is known by it"
+        );
+        let plain = "abcdef.0123456789abcdef";
+        let whole = format!("{plain}@{hash}");
+        let table = [
+            (plain.to_owned(), Ok(None)),
+            (whole.clone(), Ok(Some(hash))),
+            (whole.replace("sha256:", "sha256:0"), Err(NotAJoinToken::Hash(NotAHash))),
+            (whole.replace("sha256:", ""), Err(NotAJoinToken::Hash(NotAHash))),
+            (format!("{plain}@"), Err(NotAJoinToken::Hash(NotAHash))),
+            (
+                format!("{plain}@sha256:{}", "é".repeat(32)),
+                Err(NotAJoinToken::Hash(NotAHash)),
+            ),
+            (format!("@{hash}"), Err(NotAJoinToken::Token(NotAToken))),
+        ];
+        for (text, wanted) in table {
+            let read = text.parse::<JoinToken>();
+            if let Ok(token) = &read {
+                assert_eq!(token.secret_text(), text);
+                assert!(!format!("{token:?}").contains("0123456789"), "the secret is not shown");
+            }
+            assert_eq!(read.map(|token| token.authority), wanted, "{text}");
+        }
     }
 
     #[test]

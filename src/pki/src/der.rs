@@ -16,6 +16,9 @@ pub(crate) const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 /// `id-at-organizationName`.
 pub(crate) const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
 
+/// `extensionRequest` (RFC 2985).
+pub(crate) const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
+
 pub(crate) const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 0x0e];
 pub(crate) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 pub(crate) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];

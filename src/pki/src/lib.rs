@@ -6,6 +6,7 @@
 //! - [`authority`]: the certificate authority: issues certificates, and signs requests as Kubernetes' signers do
 //!   ([`signer`]).
 //! - [`certificate`]: what a certificate says; [`key`]: private keys, which are never shown.
+//! - [`request`]: what a node asks a certificate with.
 //! - [`names`]: what a serving certificate must be valid for.
 //! - [`files`]: how all of it lies on disk: a key and its certificate are one file, so no crash parts them.
 //! - [`jwt`]: service-account tokens' signatures (ES256 and nothing else), and the key set that others verify with.
@@ -26,6 +27,7 @@ pub mod keeper;
 pub mod key;
 pub mod kubeconfig;
 pub mod names;
+pub mod request;
 pub mod seal;
 pub mod signer;
 pub mod tls;

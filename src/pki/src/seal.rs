@@ -63,6 +63,26 @@ struct KeyEntry {
     secret: String,
 }
 
+impl KeyFile {
+    fn parse(content: &[u8]) -> Result<Self, &'static str> {
+        // What serde would say could quote the secret.
+        serde_json::from_slice(content).map_err(|_| "is no file of encryption keys")
+    }
+}
+
+impl KeyEntry {
+    fn generate() -> Self {
+        let mut secret = [0; 32];
+        SystemRandom::new()
+            .fill(&mut secret)
+            .expect("the system has randomness");
+        Self {
+            id: random_text(8),
+            secret: STANDARD.encode(secret),
+        }
+    }
+}
+
 const REMEDY: &str = "put back the file from a backup; without it, stored Secrets can't be read";
 
 impl Sealer {
@@ -71,24 +91,33 @@ impl Sealer {
         if let Some(content) = files::read_secret(path)? {
             return Self::parse(&content).map_err(|why| wrong(path, why, REMEDY));
         }
-        let mut secret = [0; 32];
-        SystemRandom::new()
-            .fill(&mut secret)
-            .expect("the system has randomness");
         let file = KeyFile {
-            keys: vec![KeyEntry {
-                id: random_text(8),
-                secret: STANDARD.encode(secret),
-            }],
+            keys: vec![KeyEntry::generate()],
         };
         let content = serde_json::to_vec_pretty(&file).expect("strings can be written");
         files::write_atomically(path, &content, 0o600)?;
         Ok(Self::parse(&content).expect("a file just made can be read"))
     }
 
+    /// Puts a new key first in the file at `path`; its id. From the next start on it seals, and the others still open.
+    pub fn rotate(path: &Path) -> Result<String, FileError> {
+        let content = files::read_secret(path)?.ok_or_else(|| {
+            wrong(
+                path,
+                "is not there",
+                "name the data directory of a server that has started once",
+            )
+        })?;
+        Self::parse(&content).map_err(|why| wrong(path, why, REMEDY))?;
+        let mut file = KeyFile::parse(&content).map_err(|why| wrong(path, why, REMEDY))?;
+        file.keys.insert(0, KeyEntry::generate());
+        let content = serde_json::to_vec_pretty(&file).expect("strings can be written");
+        files::write_atomically(path, &content, 0o600)?;
+        Ok(file.keys.swap_remove(0).id)
+    }
+
     fn parse(content: &[u8]) -> Result<Self, &'static str> {
-        // What serde would say could quote the secret.
-        let file: KeyFile = serde_json::from_slice(content).map_err(|_| "is no file of encryption keys")?;
+        let file = KeyFile::parse(content)?;
         let mut keys: Vec<(String, LessSafeKey)> = Vec::new();
         for entry in file.keys {
             if entry.id.is_empty() || entry.id.contains(':') || keys.iter().any(|(id, _)| *id == entry.id) {
@@ -218,6 +247,21 @@ mod tests {
         let new = Sealer::parse(file(&[entry("two", 2), entry("one", 1)]).as_bytes()).unwrap();
         assert!(new.open(b"p", &old.seal(b"p", b"x")).unwrap().stale);
         assert!(!new.open(b"p", &new.seal(b"p", b"x")).unwrap().stale);
+    }
+
+    #[test]
+    fn a_new_key_seals_and_the_former_still_opens() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("encryption.json");
+        assert!(Sealer::rotate(&path).is_err());
+        let sealed = Sealer::open_or_create(&path).unwrap().seal(b"a", b"secret");
+        let id = Sealer::rotate(&path).unwrap();
+        let sealer = Sealer::open_or_create(&path).unwrap();
+        assert_eq!(sealer.keys.len(), 2);
+        assert!(sealer.open(b"a", &sealed).unwrap().stale);
+        let again = sealer.seal(b"a", b"secret");
+        assert!(again.windows(id.len()).any(|part| part == id.as_bytes()));
+        assert!(!sealer.open(b"a", &again).unwrap().stale);
     }
 
     #[test]

@@ -101,6 +101,7 @@ pub enum WorkloadKind {
 }
 
 type Key = (Arc<str>, Arc<str>);
+type Workloads = BTreeMap<(WorkloadKind, Arc<str>), Selector>;
 
 /// The model.
 #[derive(Clone, Debug, Default)]
@@ -116,7 +117,7 @@ pub struct Cluster {
     images: HashMap<Arc<str>, HashMap<NodeId, u64>>,
     nominations: HashMap<PodUid, (Arc<str>, Arc<Pod>)>,
     nominated: HashMap<Arc<str>, Vec<Arc<Pod>>>,
-    workloads: BTreeMap<Arc<str>, BTreeMap<(WorkloadKind, Arc<str>), Selector>>,
+    workloads: BTreeMap<Arc<str>, Workloads>,
     budgets: BTreeMap<Key, Budget>,
     claims: HashMap<Key, Claim>,
     claims_in_use: HashMap<Key, u32>,
@@ -183,7 +184,7 @@ impl Cluster {
     }
 
     /// A node has come or changed. Tells what it was before.
-    pub fn set_node(&mut self, node: Arc<Node>) -> Option<Arc<Node>> {
+    pub fn set_node(&mut self, node: &Arc<Node>) -> Option<Arc<Node>> {
         let id = self.slot(&node.name);
         let state = &mut self.nodes[id.index()];
         let old = state.object.replace(node.clone());
@@ -194,11 +195,11 @@ impl Cluster {
             if let Some(old) = &old {
                 self.index.detach(id, old, state.pods.iter().map(|(_, class)| *class));
             }
-            self.index.attach(id, &node, state.pods.iter().map(|(_, class)| *class));
+            self.index.attach(id, node, state.pods.iter().map(|(_, class)| *class));
             self.order_is_stale = true;
         }
         if old.as_ref().is_none_or(|old| old.images != node.images) {
-            self.set_images(id, old.as_deref(), Some(&node));
+            self.set_images(id, old.as_deref(), Some(node));
         }
         old
     }

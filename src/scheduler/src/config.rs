@@ -65,10 +65,10 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    fn at(path: impl Into<String>, why: impl ToString) -> Self {
+    fn at(path: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Field {
             path: path.into(),
-            why: why.to_string(),
+            why: why.into(),
         }
     }
 }
@@ -130,7 +130,7 @@ fn strictly<T: serde::de::DeserializeOwned>(value: Value, within: &str) -> Resul
     let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
     let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
     let read = T::deserialize(serde_ignored::Deserializer::new(deserializer, &mut note));
-    let read = read.map_err(|error| ConfigError::at(join(&track.path().to_string()), error))?;
+    let read = read.map_err(|error| ConfigError::at(join(&track.path().to_string()), error.to_string()))?;
     match unknown.first() {
         None => Ok(read),
         Some(path) => Err(ConfigError::at(join(&indexed(path)), "no such field")),
@@ -142,7 +142,7 @@ fn indexed(path: &str) -> String {
     let mut written = String::new();
     for part in path.split('.').filter(|part| *part != "?") {
         if part.bytes().all(|byte| byte.is_ascii_digit()) {
-            written.push_str(&format!("[{part}]"));
+            written.extend(["[", part, "]"]);
         } else {
             written.push_str(if written.is_empty() { "" } else { "." });
             written.push_str(part);
@@ -262,7 +262,8 @@ fn apply(
     let filters = matches!(point, "multiPoint" | "filter");
     let scores = matches!(point, "multiPoint" | "score");
     let preempts = matches!(point, "multiPoint" | "postFilter");
-    if !(filters || scores || preempts) && !(set.enabled.is_empty() && set.disabled.is_empty()) {
+    let chosen_here = filters || scores || preempts;
+    if !chosen_here && (!set.enabled.is_empty() || !set.disabled.is_empty()) {
         warnings.push(format!(
             "{path} is not implemented: plugins are chosen at multiPoint, filter, score and postFilter"
         ));

@@ -192,15 +192,15 @@ impl<'a> Cycle<'a> {
 }
 
 /// Finds a node for a pod.
-pub(crate) fn decide(cluster: &mut Cluster, profile: &Profile, pod: &Pod, turn: &mut Turn) -> Result<Fit, Unfit> {
+pub(crate) fn decide(cluster: &mut Cluster, profile: &Profile, pod: &Pod, turn: &mut Turn) -> Result<Fit, Box<Unfit>> {
     let count = cluster.order().len();
     if count == 0 {
-        return Err(Unfit::no_nodes());
+        return Err(Unfit::no_nodes().into());
     }
     let mut unfit = Unfit::new(count);
     let cycle = match Cycle::prepare(cluster, profile, pod) {
         Ok(cycle) => cycle,
-        Err((plugin, why)) => return Err(unfit.as_a_whole(plugin, why)),
+        Err((plugin, why)) => return Err(unfit.with_whole(plugin, why).into()),
     };
     let nominated = cluster.nomination(&pod.uid).or(pod.nominated.as_ref()).cloned();
     if let Some(node) = nominated.and_then(|name| cluster.node_id(&name))
@@ -240,7 +240,7 @@ pub(crate) fn decide(cluster: &mut Cluster, profile: &Profile, pod: &Pod, turn: 
             if named.is_some() {
                 unfit.others_are_not_named(count - among);
             }
-            return Err(unfit);
+            return Err(unfit.into());
         }
         [node] => *node,
         _ => best(&feasible, &cycle.scores(cluster, &feasible), &mut turn.dice),

@@ -157,7 +157,7 @@ impl Engine {
             Event::Pod(Change::Set(pod)) => self.set_pod(&pod, now),
             Event::Pod(Change::Gone(pod)) => self.remove_pod(&pod, now),
             Event::Node(Change::Set(node)) => {
-                let old = self.cluster.set_node(node.clone());
+                let old = self.cluster.set_node(&node);
                 let happening = match &old {
                     Some(old) => Happening::NodeUpdated(old, &node),
                     None => Happening::NodeAdded(&node),
@@ -215,7 +215,10 @@ impl Engine {
             match before {
                 Some(old) if old.shape == pod.shape && old.deleting == pod.deleting => {}
                 Some(old) => {
-                    self.queue.wake(&Happening::PodGone(&old), None, now);
+                    // One that begins to leave takes its room still.
+                    if old.shape != pod.shape {
+                        self.queue.wake(&Happening::PodGone(&old), None, now);
+                    }
                     self.queue.wake(&Happening::PodPlaced(pod), None, now);
                 }
                 None => self.queue.wake(&Happening::PodPlaced(pod), None, now),

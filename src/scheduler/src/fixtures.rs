@@ -55,7 +55,7 @@ impl NodeBuilder {
             json["spec"]["taints"]
                 .as_array_mut()
                 .unwrap()
-                .push(json!({"key": key, "effect": effect}))
+                .push(json!({"key": key, "effect": effect}));
         })
     }
 
@@ -156,7 +156,7 @@ impl PodBuilder {
 pub(crate) fn cluster(nodes: &[NodeBuilder]) -> Cluster {
     let mut cluster = Cluster::default();
     for node in nodes {
-        cluster.set_node(node.build());
+        cluster.set_node(&node.build());
     }
     cluster
 }

@@ -83,14 +83,12 @@ pub(crate) fn make_room(
             }
         }
     }
-    match found.into_iter().min_by_key(|(cost, ..)| *cost) {
-        Some((_, node, victims)) => Room::Make { node, victims },
-        None => {
-            let others = unfit.nodes() - nodes.len();
-            let others = (others > 0).then(|| (unhelpful.to_owned(), others));
-            nowhere(reasons.into_iter().chain(others).collect())
-        }
+    if let Some((_, node, victims)) = found.into_iter().min_by_key(|(cost, ..)| *cost) {
+        return Room::Make { node, victims };
     }
+    let others = unfit.nodes() - nodes.len();
+    let others = (others > 0).then(|| (unhelpful.to_owned(), others));
+    nowhere(reasons.into_iter().chain(others).collect())
 }
 
 /// Who has to go on a node, and how many of them against a budget; or why that would not help.
@@ -374,7 +372,7 @@ mod tests {
         let mut cluster = cluster(&[two_cores("a")]);
         let shy = json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
             {"topologyKey": "kubernetes.io/hostname", "labelSelector": {}}]}}});
-        cluster.set_node(two_cores("a").label("kubernetes.io/hostname", "a").build());
+        cluster.set_node(&two_cores("a").label("kubernetes.io/hostname", "a").build());
         cluster.set_pod(&pod("shy").spec(shy).priority(1).on("a").build());
         cluster.set_pod(&pod("quiet").priority(1).on("a").build());
         assert_eq!(room(&mut cluster, &pod("new").priority(5)), "a without shy");

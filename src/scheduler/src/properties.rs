@@ -297,7 +297,7 @@ impl World {
             cluster.set_pod(&Arc::new(placed));
         }
         for node in self.nodes.values().rev() {
-            cluster.set_node(node.clone());
+            cluster.set_node(node);
         }
         for (name, labels) in &self.namespaces {
             cluster.set_namespace(&Namespace {

@@ -3,6 +3,8 @@
 //! It lists, watches, gets, deletes, takes bindings and merges statuses. What it can't do it answers with 404, so that
 //! nothing passes unnoticed.
 
+pub mod measure;
+
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,

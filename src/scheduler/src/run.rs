@@ -325,13 +325,9 @@ impl Shift {
                     }
                 }
             }
-            Some(Done::Asked(event)) => {
-                if let Some(event) = event {
-                    self.engine.apply(event, now);
-                }
-            }
+            Some(Done::Asked(Some(event))) => self.engine.apply(event, now),
             // A task that panicked has told so; what it was about is heard of again from the API.
-            None => {}
+            Some(Done::Asked(None)) | None => {}
         }
     }
 

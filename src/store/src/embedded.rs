@@ -24,6 +24,7 @@ mod queue;
 mod reader;
 mod retention;
 mod row;
+mod salvage;
 mod snapshot;
 mod upkeep;
 mod verify;
@@ -56,7 +57,7 @@ use crate::{
     task,
 };
 
-pub use self::retention::Retention;
+pub use self::{retention::Retention, salvage::Salvaged};
 
 /// Bytes of transactions that may wait for the writer; further callers wait before that.
 const WAITING_BYTES: usize = 32 * 1024 * 1024;
@@ -180,6 +181,12 @@ impl Embedded {
             writer: Some(writer),
             itself: itself.clone(),
         }))
+    }
+
+    /// Makes a whole store of the damaged one in `dir`, which nobody has open: what is damaged is gone from it, and named.
+    /// `None` if nothing is damaged. Blocks.
+    pub fn salvage(dir: &Path) -> Result<Option<Salvaged>> {
+        salvage::salvage(dir)
     }
 
     async fn within<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {

@@ -1,6 +1,6 @@
 //! The server's own life: what it says when it can't start, and what is left when it is killed.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use bosun_testkit::{
     PATIENCE, Server, eventually,
     programs::{built, run},
@@ -154,6 +154,82 @@ async fn a_start_that_can_not_be_says_why_and_what_to_do() -> anyhow::Result<()>
         let said = format!("{:#}", error.expect_err("it must not start"));
         ensure!(said.contains(words), "{flags:?}: {said}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn secrets_are_encrypted_anew_after_a_new_key_is_made() -> anyhow::Result<()> {
+    let mut server = Server::start().await?;
+    let path = "/api/v1/namespaces/default/secrets";
+    let secret = json!({"metadata": {"name": "s"}, "stringData": {"password": "correct horse"}});
+    ensure!(server.client()?.json(Method::POST, path, &secret).await?.status == 201);
+    server.stop().await?;
+    let data = server.data_dir().to_string_lossy().into_owned();
+    let said = run(&built("bosun")?, ["rotate-encryption-key", "--data-dir", &data]).await?;
+    let key = said.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    server.run().await?;
+    let sealed = eventually(PATIENCE, "the log says so", async || {
+        let log = server.log_text();
+        let line = log
+            .lines()
+            .find(|line| line.contains("is encrypted with the present one"));
+        Ok(line.context("no such line")?.to_owned())
+    });
+    sealed.await;
+    let file = server.data_dir().join("server/pki/encryption.json");
+    let mut keys: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+    ensure!(keys["keys"][0]["id"] == key.as_str(), "{said}");
+    // The former key may go.
+    server.stop().await?;
+    keys["keys"].as_array_mut().context("keys")?.truncate(1);
+    std::fs::write(&file, keys.to_string())?;
+    server.run().await?;
+    let read = server.client()?.get(&format!("{path}/s"), &[]).await?.json()?;
+    ensure!(read["data"]["password"] == "Y29ycmVjdCBob3JzZQ==", "{read}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_salvaged_and_the_rest_of_it_served() -> anyhow::Result<()> {
+    let mut server = Server::start().await?;
+    let client = server.client()?;
+    let path = "/api/v1/namespaces/default/configmaps";
+    for name in ["a", "b"] {
+        let map = json!({"metadata": {"name": name}, "data": {"text": format!("needle {name} {}", "x".repeat(900))}});
+        ensure!(client.json(Method::POST, path, &map).await?.status == 201);
+    }
+    let store = server.data_dir().join("server/store/store.db");
+    let needle = |bytes: &[u8]| bytes.windows(8).position(|window| window == b"needle b");
+    let written = eventually(PATIENCE, "it is in the store's main file", async || {
+        needle(&std::fs::read(&store)?).context("no such value")
+    });
+    written.await;
+    server.stop().await?;
+    let mut bytes = std::fs::read(&store)?;
+    // A page that was split may hold it, too, in what is free.
+    while let Some(at) = needle(&bytes) {
+        bytes[at] = b'#';
+    }
+    std::fs::write(&store, bytes)?;
+    let refused = format!("{:#}", server.run().await.expect_err("it must not start"));
+    ensure!(
+        refused.contains("bosun salvage") && refused.contains("configmaps"),
+        "{refused}"
+    );
+    let data = server.data_dir().to_string_lossy().into_owned();
+    let said = run(&built("bosun")?, ["salvage", "--data-dir", &data]).await?;
+    ensure!(
+        said.contains("configmaps/default/b") && !said.contains("configmaps/default/a"),
+        "{said}"
+    );
+    // What did not start is still its process.
+    server.kill().await?;
+    server.run().await?;
+    let client = server.client()?;
+    ensure!(client.get(&format!("{path}/a"), &[]).await?.status == 200);
+    ensure!(client.get(&format!("{path}/b"), &[]).await?.status == 404);
+    let map = json!({"metadata": {"name": "b"}});
+    ensure!(client.json(Method::POST, path, &map).await?.status == 201);
     Ok(())
 }
 

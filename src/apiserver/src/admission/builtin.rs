@@ -158,6 +158,8 @@ impl BuiltIn {
         let runs = matches!(subject.subresource, "" | "ephemeralcontainers");
         if runs && attributes.old.is_none_or(|old| pod_security::differs(old, object)) {
             let labels = self.namespace_labels(namespace).await?;
+            let notes = &attributes.request.notes;
+            notes.set(pod_security::ENFORCED, pod_security::enforced(&labels));
             if let Some(why) = pod_security::enforce(&labels, &object["metadata"], &object["spec"]) {
                 return refuse(why);
             }
@@ -213,6 +215,9 @@ impl Admission for BuiltIn {
         if let Some((metadata, spec)) = spec {
             let labels = self.namespace_labels(&attributes.request.namespace).await?;
             warnings.extend(pod_security::warn(&labels, metadata, spec));
+            if let Some(broken) = pod_security::audit(&labels, metadata, spec) {
+                attributes.request.notes.set(pod_security::VIOLATIONS, broken);
+            }
         }
         if subject.updates("", "namespaces")
             && let Some(old) = attributes.old

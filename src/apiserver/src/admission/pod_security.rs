@@ -1,5 +1,5 @@
-//! Pod security standards: a namespace's labels say which level its pods must keep (`enforce`) and which is only spoken of
-//! (`warn`).
+//! Pod security standards: a namespace's labels say which level its pods must keep (`enforce`) and which is only spoken of,
+//! to whoever writes (`warn`) or in the audit log (`audit`).
 //!
 //! What each level asks for is in [`checks`].
 
@@ -102,9 +102,27 @@ pub(super) fn enforce(labels: &Value, metadata: &Value, spec: &Value) -> Option<
     Some(format!("violates PodSecurity {:?}: {broken}", policy.name()))
 }
 
+/// What the audit log calls the policy that was enforced, and what is broken of the one that is only spoken of there.
+pub(super) const ENFORCED: &str = "pod-security.kubernetes.io/enforce-policy";
+pub(super) const VIOLATIONS: &str = "pod-security.kubernetes.io/audit-violations";
+
+/// The policy that is enforced, by its name.
+pub(super) fn enforced(labels: &Value) -> String {
+    Policy::of(labels, "enforce").name()
+}
+
 /// What the writer of a pod, or of something that makes pods, is warned of. What is enforced on a pod needs no warning.
 pub(super) fn warn(labels: &Value, metadata: &Value, spec: &Value) -> Option<String> {
-    let policy = Policy::of(labels, "warn");
+    would_violate("warn", labels, metadata, spec)
+}
+
+/// What the audit log is to say of a pod, or of something that makes pods.
+pub(super) fn audit(labels: &Value, metadata: &Value, spec: &Value) -> Option<String> {
+    would_violate("audit", labels, metadata, spec)
+}
+
+fn would_violate(mode: &str, labels: &Value, metadata: &Value, spec: &Value) -> Option<String> {
+    let policy = Policy::of(labels, mode);
     let broken = policy.broken(metadata, spec)?;
     Some(format!("would violate PodSecurity {:?}: {broken}", policy.name()))
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::metrics::Metrics;
+use crate::{Notes, metrics::Metrics};
 
 fn request(verb: &'static str, path: &str) -> Request {
     Request {
@@ -16,6 +16,7 @@ fn request(verb: &'static str, path: &str) -> Request {
         name: String::new(),
         path: path.to_owned(),
         now: "2026-11-20T14:00:00.5Z".parse().unwrap(),
+        notes: Notes::default(),
     }
 }
 

@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn what_is_long_is_compressed_and_what_is_short_is_not() {
         let piece = Bytes::from("{\"a\":1},".repeat(1000));
-        for (count, worth) in [(0, false), (1, false), (14, false), (15, true), (200, true)] {
+        for (count, worth) in [(0, false), (1, false), (16, false), (17, true), (200, true)] {
             let pieces: Pieces = Box::new(std::iter::repeat_n(piece.clone(), count));
             let (sent, compressed) = gzip(pieces);
             assert_eq!(compressed, worth, "{count}");

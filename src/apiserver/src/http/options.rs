@@ -55,19 +55,22 @@ pub fn write(query: &Query, headers: &HeaderMap) -> Result<WriteOptions, Status>
     })
 }
 
-/// Which patch a body is, and what must be said with it.
-pub fn patch(query: &Query, headers: &HeaderMap) -> Result<PatchType, Status> {
+/// Which patch a body is, and what must be said with it. Custom resources don't say by which keys their lists are merged,
+/// so there is no strategic merge of them.
+pub fn patch(query: &Query, headers: &HeaderMap, custom: bool) -> Result<PatchType, Status> {
     const ALL: [&str; 4] = [
         "application/json-patch+json",
         "application/merge-patch+json",
         "application/strategic-merge-patch+json",
         "application/apply-patch+yaml",
     ];
+    const CUSTOM: [&str; 3] = [ALL[0], ALL[1], ALL[3]];
     let kind = match &*negotiate::media_type(headers) {
         "application/json-patch+json" => PatchType::Json,
         "application/merge-patch+json" => PatchType::Merge,
-        "application/strategic-merge-patch+json" => PatchType::Strategic,
+        "application/strategic-merge-patch+json" if !custom => PatchType::Strategic,
         "application/apply-patch+yaml" => PatchType::Apply,
+        _ if custom => return Err(negotiate::unsupported(&CUSTOM)),
         _ => return Err(negotiate::unsupported(&ALL)),
     };
     let invalid = |field: &str, why: &str| {
@@ -263,6 +266,10 @@ mod tests {
     #[test]
     fn a_patch_is_of_the_kind_its_header_says() {
         let headers = |kind: &str| HeaderMap::from_iter([(header::CONTENT_TYPE, kind.parse().unwrap())]);
+        let strategic = headers("application/strategic-merge-patch+json");
+        let refused = patch(&query(""), &strategic, true).unwrap_err();
+        assert_eq!(refused.reason, Reason::UnsupportedMediaType);
+        assert!(!refused.message.contains("strategic"), "{refused}");
         for (kind, text, expected) in [
             ("application/json-patch+json", "", Ok(PatchType::Json)),
             ("application/merge-patch+json; charset=utf-8", "", Ok(PatchType::Merge)),
@@ -281,7 +288,7 @@ mod tests {
             ),
             ("application/json", "", Err(Reason::UnsupportedMediaType)),
         ] {
-            let found = patch(&query(text), &headers(kind)).map_err(|status| status.reason);
+            let found = patch(&query(text), &headers(kind), false).map_err(|status| status.reason);
             assert_eq!(found, expected, "{kind}");
         }
     }

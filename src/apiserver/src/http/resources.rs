@@ -233,7 +233,8 @@ impl Handler<'_, '_> {
         B: HttpBody<Data = Bytes> + Send,
         B::Error: Into<BodyError>,
     {
-        let kind = options::patch(&self.exchange.query, &self.exchange.parts.headers)?;
+        let custom = self.row.custom.is_some();
+        let kind = options::patch(&self.exchange.query, &self.exchange.parts.headers, custom)?;
         let options = options::write(&self.exchange.query, &self.exchange.parts.headers)?;
         self.observation.dry_run(options.dry_run);
         let (bytes, _share) = body::read(body, MAX_BODY, &self.shared.bodies).await?;

@@ -33,7 +33,7 @@ use super::{
     target::{ResourcePath, Target},
 };
 use crate::{
-    Request, Scope, Status, User,
+    Notes, Request, Scope, Status, User,
     audit::{Audit, Origin},
     metrics::Metrics,
     registry::Registry,
@@ -302,6 +302,7 @@ impl Shared {
             name: path.name,
             path: target.path,
             now,
+            notes: Notes::default(),
         };
         (request, found)
     }

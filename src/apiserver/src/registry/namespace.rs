@@ -6,7 +6,7 @@ use bosun_store::{Compare, Revision};
 use serde_json::{Value, json};
 
 use super::{Registry, read, write::Place};
-use crate::{Request, Resource, Scope, Status, User, options::WriteOptions};
+use crate::{Notes, Request, Resource, Scope, Status, User, options::WriteOptions};
 
 /// Namespaces that there always are.
 pub const IMMORTAL: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -97,6 +97,7 @@ pub fn own_request(
         name: name.into(),
         path: String::new(),
         now,
+        notes: Notes::default(),
     }
 }
 

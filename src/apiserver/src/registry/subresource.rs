@@ -1,21 +1,22 @@
-//! Parts of objects, and actions on them, that are of another kind than the object: scale, binding, eviction. The others
-//! (status, finalize, approval, resize, ephemeralcontainers) are updates of the object in which its strategy restores what
+//! Parts of objects, and actions on them, that are of another kind than the object: binding, eviction; scale has a
+//! module of its own. The others (status, finalize, approval, resize, ephemeralcontainers) are updates of the object in which its strategy restores what
 //! they may not change.
 
-use bosun_kinds::{BindError, bind, scale};
+use bosun_kinds::{BindError, bind};
 use bosun_schema::{Types, check, type_of_kind};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
     Registry, metadata, read,
-    update::{Wish, patched_freely},
-    write::{self, Look, Written},
+    scale::{scale_of, scaled},
+    update::Wish,
+    write::{Look, Written},
 };
 use crate::{
-    Reason, Request, Resource, ScalePaths, Status,
+    Reason, Request, Resource, Status,
     admission::{Attributes, Operation},
-    options::{Body, DeleteOptions, PatchType, Preconditions, Propagation, WriteOptions},
+    options::{Body, DeleteOptions, Preconditions, Propagation, WriteOptions},
     registry::own_request,
     selector::LabelSelector,
 };
@@ -23,82 +24,8 @@ use crate::{
 /// So many evictions may wait for the controller that confirms them.
 const MAX_DISRUPTED: usize = 2000;
 
-/// Where the row's objects keep what a `Scale` shows, if that is what the request is about.
-pub(super) fn scaled(request: &Request) -> Option<&ScalePaths> {
-    let row = request.resource.as_ref().filter(|_| request.subresource == "scale")?;
-    row.subresources
-        .iter()
-        .find(|sub| &*sub.name == "scale")?
-        .scale
-        .as_ref()
-}
-
-fn at<'a>(object: &'a Value, path: &str) -> &'a Value {
-    path.split('.')
-        .filter(|part| !part.is_empty())
-        .fold(object, |value, part| &value[part])
-}
-
-fn at_mut<'a>(object: &'a mut Value, path: &str) -> &'a mut Value {
-    path.split('.')
-        .filter(|part| !part.is_empty())
-        .fold(object, |value, part| {
-            if !value.is_object() {
-                *value = json!({});
-            }
-            &mut value[part]
-        })
-}
-
-/// The scale of an object.
-pub(super) fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
-    let mut own = json!({});
-    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
-        if let Some(value) = object["metadata"].get(field) {
-            own[field] = value.clone();
-        }
-    }
-    let number = |path: &str| at(object, path).as_i64().unwrap_or_default();
-    let mut scale = json!({
-        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": own,
-        "spec": {"replicas": number(&paths.spec_replicas)}, "status": {"replicas": number(&paths.status_replicas)},
-    });
-    let selector = paths
-        .selector
-        .as_deref()
-        .map(|path| at(object, path))
-        .and_then(|selector| match selector {
-            Value::String(text) => Some(text.clone()),
-            other => scale::selector(other),
-        });
-    if let Some(selector) = selector {
-        scale["status"]["selector"] = selector.into();
-    }
-    scale
-}
-
-/// Sets in `object` what `scale` asks for.
-fn set_scale(row: &Resource, object: &mut Value, scale: &Value, paths: &ScalePaths) -> Result<(), Status> {
-    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
-    if replicas < 0 {
-        let error = bosun_api::field::FieldError {
-            field: "spec.replicas".into(),
-            problem: bosun_api::field::Problem::Invalid(replicas.into(), "must be greater than or equal to 0".into()),
-        };
-        let name = metadata::text(object, "name");
-        return Err(Status::invalid(&row.group, "Scale", name, &[error]));
-    }
-    *at_mut(object, &paths.spec_replicas) = replicas.into();
-    for field in ["uid", "resourceVersion"] {
-        if let Some(given) = scale["metadata"][field].as_str().filter(|given| !given.is_empty()) {
-            metadata::metadata(object).insert(field.into(), given.into());
-        }
-    }
-    Ok(())
-}
-
 /// A body of another kind than the row's.
-fn read_as(body: Body, (group, version, kind): (&str, &str, &str)) -> Result<Value, Status> {
+pub(super) fn read_as(body: Body, (group, version, kind): (&str, &str, &str)) -> Result<Value, Status> {
     let mut value = body.value;
     let unusable = |why: String| {
         Status::bad_request(format!(
@@ -114,57 +41,6 @@ fn read_as(body: Body, (group, version, kind): (&str, &str, &str)) -> Result<Val
 }
 
 impl Registry {
-    /// Replaces the scale of an object.
-    pub(super) async fn update_scale(
-        &self,
-        request: &Request,
-        paths: &ScalePaths,
-        body: Body,
-        options: &WriteOptions,
-    ) -> Result<Written, Status> {
-        let row = write::resource(request)?;
-        let wanted = read_as(body, ("autoscaling", "v1", "Scale"))?;
-        let act = |object: &mut Value| set_scale(row, object, &wanted, paths);
-        self.change_scale(request, paths, &act, options).await
-    }
-
-    /// Patches the scale of an object. Apply is taken as a merge.
-    pub(super) async fn patch_scale(
-        &self,
-        request: &Request,
-        paths: &ScalePaths,
-        (ty, body): (PatchType, Body),
-        options: &WriteOptions,
-    ) -> Result<Written, Status> {
-        let row = write::resource(request)?;
-        let act = |object: &mut Value| {
-            let old = scale_of(object, paths);
-            let wanted = patched_freely(ty, old, &body.value)?;
-            set_scale(
-                row,
-                object,
-                &read_as(wanted.into(), ("autoscaling", "v1", "Scale"))?,
-                paths,
-            )
-        };
-        self.change_scale(request, paths, &act, options).await
-    }
-
-    async fn change_scale(
-        &self,
-        request: &Request,
-        paths: &ScalePaths,
-        act: &(dyn Fn(&mut Value) -> Result<(), Status> + Send + Sync),
-        options: &WriteOptions,
-    ) -> Result<Written, Status> {
-        let written = self.change(request, &Wish::Action(act), options).await?;
-        let object: Value = serde_json::from_slice(&written.json).map_err(Status::internal)?;
-        Ok(Written {
-            json: scale_of(&object, paths).to_string().into(),
-            ..written
-        })
-    }
-
     /// What is posted to a subresource, or is an action by itself; `None` if it is neither.
     pub(super) async fn act(
         &self,

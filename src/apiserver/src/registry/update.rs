@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     Registry,
     create::New,
-    metadata, namespace, rules, services, shape, subresource,
+    metadata, namespace, rules, scale, services, shape,
     write::{
         self, Current, Look, Place, Versions, Written, answer, answer_dry, commit, context, invalid, model, track,
         writer,
@@ -35,6 +35,8 @@ pub(super) enum Wish<'a> {
     },
     /// It is made from what it is: what an action on it does.
     Action(&'a (dyn Fn(&mut Value) -> Result<(), Status> + Send + Sync)),
+    /// The same, by an action that says itself who owns what then.
+    Applied(&'a (dyn Fn(&mut Value) -> Result<(), Status> + Send + Sync)),
 }
 
 /// An object as it would be, with what else must hold and happen.
@@ -47,7 +49,7 @@ struct Decided {
 impl Registry {
     /// Replaces an object, or the part of it that a subresource is.
     pub async fn update(&self, request: &Request, body: Body, options: &WriteOptions) -> Result<Written, Status> {
-        if let Some(paths) = subresource::scaled(request) {
+        if let Some(paths) = scale::scaled(request) {
             return self.update_scale(request, paths, body, options).await;
         }
         let row = write::resource(request)?;
@@ -67,7 +69,7 @@ impl Registry {
         body: Body,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
-        if let Some(paths) = subresource::scaled(request) {
+        if let Some(paths) = scale::scaled(request) {
             return self.patch_scale(request, paths, (ty, body), options).await;
         }
         let wish = Wish::Patch {
@@ -223,11 +225,11 @@ impl Registry {
                 let warnings = shape::fit(row, &mut object, mistakes.to_vec(), options.field_validation)?;
                 (object, warnings, *ty == PatchType::Apply)
             }
-            Wish::Action(act) => {
+            Wish::Action(act) | Wish::Applied(act) => {
                 let mut object = old.clone();
                 act(&mut object)?;
                 shape::fit(row, &mut object, Vec::new(), FieldValidation::Ignore)?;
-                (object, Vec::new(), false)
+                (object, Vec::new(), matches!(wish, Wish::Applied(_)))
             }
         };
         settle_name(place, &mut object)?;
@@ -305,19 +307,24 @@ impl Registry {
         let api_version = place.row.api_version();
         let versions = Versions::of(self, place.row);
         let (model, writer) = (model(place, &api_version, &versions), writer(place, options));
-        apply::apply(&model, &writer, live, config, options.force).map_err(|error| match &error {
-            ApplyError::Conflicts(conflicts) => {
-                let mut status = Status::new(Reason::Conflict, error.to_string());
-                for conflict in conflicts.iter() {
-                    status = status.because("FieldManagerConflict", &conflict.message(), &conflict.field);
-                }
-                status
+        apply::apply(&model, &writer, live, config, options.force).map_err(|error| inapplicable(&error))
+    }
+}
+
+/// Why a configuration was not applied, as an answer.
+pub(super) fn inapplicable(error: &ApplyError) -> Status {
+    match error {
+        ApplyError::Conflicts(conflicts) => {
+            let mut status = Status::new(Reason::Conflict, error.to_string());
+            for conflict in conflicts.iter() {
+                status = status.because("FieldManagerConflict", &conflict.message(), &conflict.field);
             }
-            ApplyError::ManagedFields | ApplyError::Version { .. } => Status::bad_request(error.to_string()),
-            ApplyError::Untyped { .. } | ApplyError::Undecodable(_) => {
-                Status::new(Reason::InternalError, error.to_string())
-            }
-        })
+            status
+        }
+        ApplyError::ManagedFields | ApplyError::Version { .. } => Status::bad_request(error.to_string()),
+        ApplyError::Untyped { .. } | ApplyError::Undecodable(_) => {
+            Status::new(Reason::InternalError, error.to_string())
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where an API server is, how it is known, and who we are to it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use http::{HeaderValue, Uri};
 use rustls::{
@@ -20,6 +20,8 @@ pub struct Access {
     pub trust: Trust,
     /// Our certificate.
     pub identity: Option<Identity>,
+    /// The file that our certificate was read from, if it was one.
+    pub certificate_file: Option<PathBuf>,
     /// Our bearer token.
     pub token: Option<Token>,
     /// The namespace that is meant where none is given.
@@ -34,6 +36,7 @@ impl Access {
             server_name: None,
             trust,
             identity: None,
+            certificate_file: None,
             token: None,
             namespace: "default".to_owned(),
         }

@@ -226,6 +226,10 @@ impl Reader<'_> {
         let mut access = Access::new(self.server(cluster)?, self.trust(cluster)?);
         access.server_name = cluster.tls_server_name.clone().filter(|name| !name.is_empty());
         access.identity = self.identity(user)?;
+        access.certificate_file = match (&user.client_certificate, &user.client_certificate_data) {
+            (Some(path), None) if access.identity.is_some() => Some(self.beside(path)),
+            _ => None,
+        };
         access.token = self.token(user)?;
         if let Some(namespace) = context.and_then(|context| context.namespace.clone()) {
             access.namespace = namespace;

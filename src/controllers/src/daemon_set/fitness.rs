@@ -24,9 +24,17 @@ pub fn fitness(set: &DaemonSet, node: &Node) -> Fitness {
     if !placement.node_name.as_ref().is_none_or(is_named) || !fits_labels(placement, node) {
         return Fitness::Unfit;
     }
-    let tolerations: Vec<_> = placement.tolerations.iter().cloned().chain(tolerations(placement.host_network)).collect();
+    let tolerations: Vec<_> = placement
+        .tolerations
+        .iter()
+        .cloned()
+        .chain(tolerations(placement.host_network))
+        .collect();
     let is_borne = |taint: &Taint| tolerations.iter().any(|toleration| bears(toleration, taint));
-    let mut unborne = node.taints.iter().filter(|taint| taint.effect != "PreferNoSchedule" && !is_borne(taint));
+    let mut unborne = node
+        .taints
+        .iter()
+        .filter(|taint| taint.effect != "PreferNoSchedule" && !is_borne(taint));
     match unborne.clone().next() {
         None => Fitness::Fit,
         Some(_) if unborne.any(|taint| taint.effect == "NoExecute") => Fitness::Unfit,
@@ -35,9 +43,11 @@ pub fn fitness(set: &DaemonSet, node: &Node) -> Fitness {
 }
 
 fn fits_labels(placement: &Placement, node: &Node) -> bool {
-    let affinity = placement.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required =
-        affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
+    let affinity = placement
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
     includes(&node.labels, &placement.node_selector)
         && required.is_none_or(|required| required.node_selector_terms.iter().any(|term| fits_term(term, node)))
 }
@@ -69,7 +79,10 @@ fn meets(requirement: &NodeSelectorRequirement, labels: &Labels) -> bool {
 }
 
 fn bears(toleration: &Toleration, taint: &Taint) -> bool {
-    let (key, effect) = (toleration.key.as_deref().unwrap_or_default(), toleration.effect.as_deref().unwrap_or_default());
+    let (key, effect) = (
+        toleration.key.as_deref().unwrap_or_default(),
+        toleration.effect.as_deref().unwrap_or_default(),
+    );
     let value = |value: &Option<String>| value.clone().unwrap_or_default();
     if !(effect.is_empty() || effect == taint.effect) || !(key.is_empty() || key == taint.key) {
         return false;

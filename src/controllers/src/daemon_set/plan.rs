@@ -93,7 +93,9 @@ struct Work<'a> {
 
 /// What to do for a DaemonSet.
 pub fn plan(snapshot: Snapshot<'_>) -> Plan {
-    let Snapshot { set, revisions, now, .. } = snapshot;
+    let Snapshot {
+        set, revisions, now, ..
+    } = snapshot;
     let owner = controller_ref::<DaemonSet>(&set.metadata);
     let template = set.spec.part("template");
     let collisions = set.status.collision_count;
@@ -102,7 +104,10 @@ pub fn plan(snapshot: Snapshot<'_>) -> Plan {
         Wanted::New { hash, .. } => hash.clone(),
         Wanted::Newest(revision) | Wanted::Again(revision, _) => {
             let labels = revision.metadata.labels.as_ref();
-            labels.and_then(|labels| labels.get(REVISION_HASH)).cloned().unwrap_or_default()
+            labels
+                .and_then(|labels| labels.get(REVISION_HASH))
+                .cloned()
+                .unwrap_or_default()
         }
     };
     let mut pods: BTreeMap<&str, Vec<Arc<Pod>>> = BTreeMap::new();
@@ -113,7 +118,12 @@ pub fn plan(snapshot: Snapshot<'_>) -> Plan {
     }
     // The oldest first, those that run before those that don't.
     for pods in pods.values_mut() {
-        pods.sort_by_key(|pod| (pod.node().is_none(), pod.metadata.creation_timestamp.as_ref().map(|time| time.0)));
+        pods.sort_by_key(|pod| {
+            (
+                pod.node().is_none(),
+                pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            )
+        });
     }
     let mut work = Work {
         nodes: snapshot.nodes.iter().map(|node| (node, fitness(set, node))).collect(),
@@ -132,15 +142,31 @@ pub fn plan(snapshot: Snapshot<'_>) -> Plan {
             work.replace();
         }
     }
-    let hashes: BTreeSet<_> = snapshot.pods.iter().filter_map(|pod| pod.label(REVISION_HASH)).collect();
+    let hashes: BTreeSet<_> = snapshot
+        .pods
+        .iter()
+        .filter_map(|pod| pod.label(REVISION_HASH))
+        .collect();
     let is_live = |revision: &&Arc<Revision>| {
         let labels = revision.metadata.labels.as_ref();
-        labels.and_then(|labels| labels.get(REVISION_HASH)).is_some_and(|hash| hashes.contains(hash.as_str()))
+        labels
+            .and_then(|labels| labels.get(REVISION_HASH))
+            .is_some_and(|hash| hashes.contains(hash.as_str()))
     };
-    let live = revisions.iter().filter(is_live).map(|revision| revision.name()).chain([wanted.name()]).collect();
+    let live = revisions
+        .iter()
+        .filter(is_live)
+        .map(|revision| revision.name())
+        .chain([wanted.name()])
+        .collect();
     work.delete.truncate(BURST);
     Plan {
-        create: work.needy.iter().take(BURST).map(|node| pod::pod(&template, &owner, &work.hash, node)).collect(),
+        create: work
+            .needy
+            .iter()
+            .take(BURST)
+            .map(|node| pod::pod(&template, &owner, &work.hash, node))
+            .collect(),
         forget: revision::superfluous(revisions, &live, set.spec.revision_history_limit.unwrap_or(10)),
         status: status::status(set, &work.nodes, &work.pods, &work.hash, now),
         revision: wanted,
@@ -170,7 +196,10 @@ impl Work<'_> {
 
     /// How many nodes shall have a pod.
     fn desired(&self) -> i32 {
-        self.nodes.iter().filter(|(_, fitness)| *fitness == Fitness::Fit).count() as i32
+        self.nodes
+            .iter()
+            .filter(|(_, fitness)| *fitness == Fitness::Fit)
+            .count() as i32
     }
 
     /// Sees to it that each fit node has a pod, and no other has one.
@@ -199,7 +228,8 @@ impl Work<'_> {
                         continue;
                     }
                     let name = pod.name();
-                    let message = format!("Found failed daemon pod {namespace}/{name} on node {node}, will try to kill it");
+                    let message =
+                        format!("Found failed daemon pod {namespace}/{name} on node {node}, will try to kill it");
                     self.events.push(Event::warning("FailedDaemonPod", message));
                     self.failed.push(node.to_owned());
                     self.delete.push(pod);
@@ -219,10 +249,16 @@ impl Work<'_> {
             return;
         }
         let (new, old): (Vec<_>, Vec<_>) = running.into_iter().partition(|pod| self.is_new(pod));
-        self.delete.extend(new.iter().chain(&old).skip(1).filter(|pod| {
-            let is_first_old = old.first().is_some_and(|first| first.uid() == pod.uid());
-            !is_first_old
-        }).cloned());
+        self.delete.extend(
+            new.iter()
+                .chain(&old)
+                .skip(1)
+                .filter(|pod| {
+                    let is_first_old = old.first().is_some_and(|first| first.uid() == pod.uid());
+                    !is_first_old
+                })
+                .cloned(),
+        );
         if let (Some(new), Some(old)) = (new.first(), old.first())
             && (!old.is_ready() || self.is_available(new))
         {
@@ -233,7 +269,11 @@ impl Work<'_> {
     /// Until when a node waits after its pods have failed: 1 s, then twice as long each time, at most 15 minutes.
     fn waits(&self, node: &str) -> Option<Timestamp> {
         let (failures, last) = self.snapshot.failures.get(node)?;
-        let delay = exponential(Duration::from_secs(1), Duration::from_secs(900), failures.checked_sub(1)?);
+        let delay = exponential(
+            Duration::from_secs(1),
+            Duration::from_secs(900),
+            failures.checked_sub(1)?,
+        );
         let until = last.checked_add(SignedDuration::try_from(delay).ok()?).ok()?;
         (until > self.snapshot.now).then_some(until)
     }
@@ -243,8 +283,11 @@ impl Work<'_> {
         let fit = self.nodes.iter().filter(|(_, fitness)| *fitness == Fitness::Fit);
         let pairs = fit.map(|(node, _)| {
             let pods = self.pods.get(node.name.as_str()).map(Vec::as_slice).unwrap_or_default();
-            let (new, old): (Vec<_>, Vec<_>) =
-                pods.iter().filter(|pod| !pod.is_terminating()).cloned().partition(|pod| self.is_new(pod));
+            let (new, old): (Vec<_>, Vec<_>) = pods
+                .iter()
+                .filter(|pod| !pod.is_terminating())
+                .cloned()
+                .partition(|pod| self.is_new(pod));
             let one = |mut pods: Vec<Arc<Pod>>| (pods.len() <= 1).then(|| pods.pop());
             (node.name.clone(), one(new).zip(one(old)))
         });
@@ -269,7 +312,8 @@ impl Work<'_> {
             }
         }
         let more = usize::try_from(unavailable - missing).unwrap_or_default();
-        self.delete.extend(broken.into_iter().chain(fine.into_iter().take(more)));
+        self.delete
+            .extend(broken.into_iter().chain(fine.into_iter().take(more)));
     }
 
     fn surge(&mut self, surge: i32) {

@@ -40,7 +40,12 @@ pub fn pod(template: &Value, owner: &OwnerReference, hash: &str, node: &str) -> 
             borne.push(toleration);
         }
     }
-    let required = ["spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"];
+    let required = [
+        "spec",
+        "affinity",
+        "nodeAffinity",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+    ];
     let field = json!({"key": "metadata.name", "operator": "In", "values": [node]});
     object_at(&mut pod, &required).insert("nodeSelectorTerms".to_owned(), json!([{"matchFields": [field]}]));
     pod
@@ -53,7 +58,10 @@ pub fn node_of(pod: &Pod) -> Option<&str> {
     }
     let affinity = pod.spec.affinity.as_ref()?.node_affinity.as_ref()?;
     let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
-    let fields = required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+    let fields = required
+        .node_selector_terms
+        .iter()
+        .flat_map(|term| term.match_fields.iter().flatten());
     let mut names = fields.filter(|field| field.key == "metadata.name" && field.operator == "In");
     names.find_map(|field| match field.values.as_deref() {
         Some([node]) => Some(node.as_str()),

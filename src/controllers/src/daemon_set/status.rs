@@ -17,12 +17,20 @@ pub(super) fn status(
     now: Timestamp,
 ) -> DaemonSetStatus {
     let first = |node: &Node| pods.get(node.name.as_str()).and_then(|pods| pods.first());
-    let fit = || nodes.iter().filter(|(_, fitness)| *fitness == Fitness::Fit).map(|(node, _)| *node);
-    let count = |what: &dyn Fn(&Pod) -> bool| fit().filter(|node| first(node).is_some_and(|pod| what(pod))).count() as i32;
+    let fit = || {
+        nodes
+            .iter()
+            .filter(|(_, fitness)| *fitness == Fitness::Fit)
+            .map(|(node, _)| *node)
+    };
+    let count =
+        |what: &dyn Fn(&Pod) -> bool| fit().filter(|node| first(node).is_some_and(|pod| what(pod))).count() as i32;
     let some = |count: i32| Some(count).filter(|count| *count > 0);
     let desired = fit().count() as i32;
     let available = count(&|pod| pod.is_available(set.spec.min_ready_seconds, now));
-    let astray = nodes.iter().filter(|(node, fitness)| *fitness != Fitness::Fit && first(node).is_some());
+    let astray = nodes
+        .iter()
+        .filter(|(node, fitness)| *fitness != Fitness::Fit && first(node).is_some());
     DaemonSetStatus {
         desired_number_scheduled: desired,
         current_number_scheduled: count(&|_| true),
@@ -39,6 +47,8 @@ pub(super) fn status(
 
 /// When the next pod that serves will have for long enough.
 pub(super) fn next_look(set: &DaemonSet, pods: &[Arc<Pod>], now: Timestamp) -> Option<Timestamp> {
-    let times = pods.iter().filter_map(|pod| pod.available_at(set.spec.min_ready_seconds));
+    let times = pods
+        .iter()
+        .filter_map(|pod| pod.available_at(set.spec.min_ready_seconds));
     times.filter(|at| *at > now).min()
 }

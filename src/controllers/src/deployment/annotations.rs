@@ -31,7 +31,10 @@ pub type Annotations = BTreeMap<String, String>;
 
 /// The number of a rollout, 0 where there is none.
 pub fn revision(annotations: &Annotations) -> i64 {
-    annotations.get(REVISION).and_then(|revision| revision.parse().ok()).unwrap_or_default()
+    annotations
+        .get(REVISION)
+        .and_then(|revision| revision.parse().ok())
+        .unwrap_or_default()
 }
 
 /// A number among the annotations.
@@ -56,7 +59,9 @@ pub fn inherit(annotations: &mut Annotations, deployment: &Deployment, revision:
         }
         history.push_str(&old);
         while history.len() > HISTORY_LENGTH {
-            let Some((_, rest)) = history.split_once(',') else { break };
+            let Some((_, rest)) = history.split_once(',') else {
+                break;
+            };
             *history = rest.to_owned();
         }
     }

@@ -115,7 +115,10 @@ impl Draft {
     fn change(&self) -> Option<Change> {
         let mut patch = json!({});
         let before = self.set.metadata.annotations.clone().unwrap_or_default();
-        let changed = self.annotations.iter().filter(|(key, value)| before.get(*key) != Some(*value));
+        let changed = self
+            .annotations
+            .iter()
+            .filter(|(key, value)| before.get(*key) != Some(*value));
         for (key, value) in changed {
             template::annotate(&mut patch, key, value);
         }
@@ -195,7 +198,11 @@ impl<'a> Work<'a> {
     /// Sees to the new set's annotations and to the revision, and makes the set if it isn't there and `create`.
     pub(super) fn settle_revision(&mut self, create: bool) {
         let deployment = self.snapshot.deployment;
-        let highest = self.old.iter().map(|draft| annotations::revision(&draft.annotations)).max();
+        let highest = self
+            .old
+            .iter()
+            .map(|draft| annotations::revision(&draft.annotations))
+            .max();
         let next = highest.unwrap_or_default() + 1;
         if let Some(new) = &mut self.new {
             annotations::inherit(&mut new.annotations, deployment, next);
@@ -258,25 +265,42 @@ impl<'a> Work<'a> {
 
     /// The sets that have no pods and are beyond those to keep, oldest revision first.
     fn superfluous(&self) -> Vec<Arc<ReplicaSet>> {
-        let limit = self.snapshot.deployment.spec.revision_history_limit.filter(|limit| *limit != i32::MAX);
+        let limit = self
+            .snapshot
+            .deployment
+            .spec
+            .revision_history_limit
+            .filter(|limit| *limit != i32::MAX);
         let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) else {
             return vec![];
         };
-        let mut old: Vec<_> = self.old.iter().filter(|draft| draft.set.metadata.deletion_timestamp.is_none()).collect();
+        let mut old: Vec<_> = self
+            .old
+            .iter()
+            .filter(|draft| draft.set.metadata.deletion_timestamp.is_none())
+            .collect();
         let more = old.len().saturating_sub(limit);
         old.sort_by_key(|draft| annotations::revision(&draft.annotations));
         let is_empty = |draft: &&Draft| {
             let status = &draft.set.status;
             draft.size() == 0 && status.replicas == 0 && draft.set.metadata.generation <= status.observed_generation
         };
-        old.into_iter().take(more).filter(is_empty).map(|draft| draft.set.clone()).collect()
+        old.into_iter()
+            .take(more)
+            .filter(is_empty)
+            .map(|draft| draft.set.clone())
+            .collect()
     }
 
     fn finish(self, rolls_out: bool, cleans_up: bool) -> Plan {
         let delete = if cleans_up { self.superfluous() } else { vec![] };
         let Snapshot { deployment, now, .. } = self.snapshot;
         let mut status = status::counts(&self, now);
-        if let Some(condition) = self.condition.clone().filter(|_| deployment.progress_deadline().is_some()) {
+        if let Some(condition) = self
+            .condition
+            .clone()
+            .filter(|_| deployment.progress_deadline().is_some())
+        {
             condition.set(&mut status, now);
         }
         if rolls_out {

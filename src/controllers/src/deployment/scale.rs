@@ -14,7 +14,9 @@ use super::{
 pub(super) fn is_due(work: &Work<'_>) -> bool {
     let wanted = work.snapshot.deployment.replicas();
     let noted = |draft: &Draft| draft.number(annotations::DESIRED);
-    work.all().filter(|draft| draft.size() > 0).any(|draft| noted(draft).is_some_and(|noted| noted != wanted))
+    work.all()
+        .filter(|draft| draft.size() > 0)
+        .any(|draft| noted(draft).is_some_and(|noted| noted != wanted))
 }
 
 /// Scales all sets to the number that is wanted now.
@@ -56,7 +58,11 @@ fn is_saturated(new: &Draft, wanted: i32) -> bool {
 fn scale_proportionally(work: &mut Work<'_>) {
     let deployment = work.snapshot.deployment;
     let wanted = deployment.replicas();
-    let most = if wanted > 0 { wanted.saturating_add(deployment.max_surge()) } else { 0 };
+    let most = if wanted > 0 {
+        wanted.saturating_add(deployment.max_surge())
+    } else {
+        0
+    };
     let known = deployment.status.replicas.unwrap_or_default();
     let mut drafts: Vec<_> = work.all_mut().filter(|draft| draft.size() > 0).collect();
     let all: i32 = drafts.iter().map(|draft| draft.size()).sum();
@@ -71,7 +77,11 @@ fn scale_proportionally(work: &mut Work<'_>) {
     for draft in &drafts {
         let left = to_add - added;
         let share = share(draft, wanted, most, known);
-        let share = if to_add > 0 { share.clamp(0, left) } else { share.clamp(left, 0) };
+        let share = if to_add > 0 {
+            share.clamp(0, left)
+        } else {
+            share.clamp(left, 0)
+        };
         added += share;
         sizes.push(draft.size() + share);
     }
@@ -89,7 +99,11 @@ fn share(draft: &Draft, wanted: i32, most: i32, known: i32) -> i32 {
     if wanted == 0 {
         return -draft.size();
     }
-    let before = draft.number(annotations::MAX).filter(|before| *before > 0).unwrap_or(known).max(1);
+    let before = draft
+        .number(annotations::MAX)
+        .filter(|before| *before > 0)
+        .unwrap_or(known)
+        .max(1);
     let size = f64::from(draft.size()) * f64::from(most) / f64::from(before);
     size.round() as i32 - draft.size()
 }

@@ -56,7 +56,9 @@ impl Condition {
     /// Says so anew: the time of the last update counts as that of the last progress.
     fn renew(self, status: &mut DeploymentStatus, now: Timestamp) {
         let known = condition(status, self.type_).filter(|known| known.status == self.status);
-        let since = known.and_then(|known| known.last_transition_time.clone()).unwrap_or(Time(now));
+        let since = known
+            .and_then(|known| known.last_transition_time.clone())
+            .unwrap_or(Time(now));
         put(
             status,
             DeploymentCondition {
@@ -73,7 +75,11 @@ impl Condition {
 
 /// One of the conditions.
 pub(super) fn condition<'s>(status: &'s DeploymentStatus, type_: &str) -> Option<&'s DeploymentCondition> {
-    status.conditions.iter().flatten().find(|condition| condition.type_ == type_)
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == type_)
 }
 
 fn put(status: &mut DeploymentStatus, condition: DeploymentCondition) {
@@ -93,8 +99,16 @@ pub(super) fn pause(deployment: &Deployment) -> Option<Condition> {
     match (deployment.spec.paused, reason) {
         // What has failed stays failed.
         (_, Some(TIMED_OUT)) | (true, Some(PAUSED)) => None,
-        (true, _) => Some(Condition::progressing("Unknown", PAUSED, "Deployment is paused".to_owned())),
-        (false, Some(PAUSED)) => Some(Condition::progressing("Unknown", RESUMED, "Deployment is resumed".to_owned())),
+        (true, _) => Some(Condition::progressing(
+            "Unknown",
+            PAUSED,
+            "Deployment is paused".to_owned(),
+        )),
+        (false, Some(PAUSED)) => Some(Condition::progressing(
+            "Unknown",
+            RESUMED,
+            "Deployment is resumed".to_owned(),
+        )),
         (false, _) => None,
     }
 }
@@ -103,7 +117,9 @@ pub(super) fn pause(deployment: &Deployment) -> Option<Condition> {
 pub(super) fn counts(work: &Work<'_>, now: Timestamp) -> DeploymentStatus {
     let deployment = work.snapshot.deployment;
     let sum = |count: &dyn Fn(&ReplicaSetStatus) -> Option<i32>| -> i32 {
-        work.all().map(|draft| count(&draft.set.status).unwrap_or_default()).sum()
+        work.all()
+            .map(|draft| count(&draft.set.status).unwrap_or_default())
+            .sum()
     };
     let some = |count: i32| Some(count).filter(|count| *count > 0);
     let available = sum(&|status| status.available_replicas);
@@ -147,9 +163,8 @@ pub(super) fn is_complete(deployment: &Deployment, status: &DeploymentStatus) ->
 
 /// More is new, ready or available than before, or less is old.
 fn has_progressed(before: &DeploymentStatus, status: &DeploymentStatus) -> bool {
-    let old = |status: &DeploymentStatus| {
-        status.replicas.unwrap_or_default() - status.updated_replicas.unwrap_or_default()
-    };
+    let old =
+        |status: &DeploymentStatus| status.replicas.unwrap_or_default() - status.updated_replicas.unwrap_or_default();
     status.updated_replicas > before.updated_replicas
         || old(status) < old(before)
         || status.ready_replicas > before.ready_replicas
@@ -179,7 +194,8 @@ pub(super) fn progress(work: &Work<'_>, status: &mut DeploymentStatus, now: Time
             let message = format!("{subject} has successfully progressed.");
             Condition::progressing("True", COMPLETE, message).set(status, now);
         } else if has_progressed(before, status) {
-            Condition::progressing("True", "ReplicaSetUpdated", format!("{subject} is progressing.")).renew(status, now);
+            Condition::progressing("True", "ReplicaSetUpdated", format!("{subject} is progressing."))
+                .renew(status, now);
         } else if is_late(deployment, status, now) {
             let message = format!("{subject} has timed out progressing.");
             Condition::progressing("False", TIMED_OUT, message).set(status, now);
@@ -210,6 +226,8 @@ pub(super) fn next_look(deployment: &Deployment, status: &DeploymentStatus, now:
         return None;
     }
     // A second more, since times are kept in whole seconds.
-    let at = deadline(deployment, status)?.checked_add(SignedDuration::from_secs(1)).ok()?;
+    let at = deadline(deployment, status)?
+        .checked_add(SignedDuration::from_secs(1))
+        .ok()?;
     Some(at.max(now))
 }

@@ -22,7 +22,10 @@ impl Backoff {
     /// The series after these pods have ended.
     pub fn after(self, succeeded: &[&Arc<Pod>], failed: &[&Arc<Pod>]) -> Self {
         let success = succeeded.iter().map(|pod| pod.finished_at()).max();
-        let failures = failed.iter().map(|pod| pod.finished_at()).filter(|at| Some(*at) > success);
+        let failures = failed
+            .iter()
+            .map(|pod| pod.finished_at())
+            .filter(|at| Some(*at) > success);
         let before = if success.is_some() { Self::default() } else { self };
         failures.fold(before, |series, at| Self {
             failures: series.failures + 1,
@@ -54,7 +57,8 @@ mod tests {
     use crate::workload::testing::{at, pod};
 
     fn ended(time: &str) -> Arc<Pod> {
-        let status = json!({"containerStatuses": [{"state": {"terminated": {"finishedAt": format!("2026-01-01T{time}Z")}}}]});
+        let status =
+            json!({"containerStatuses": [{"state": {"terminated": {"finishedAt": format!("2026-01-01T{time}Z")}}}]});
         pod("p", "job", &json!({"status": status}))
     }
 
@@ -63,7 +67,11 @@ mod tests {
         let now = at("2026-01-01T12:00:00Z");
         for (failures, seconds) in [(1, 10), (2, 20), (3, 40), (6, 320), (7, 600), (100, 600)] {
             let until = Backoff::of(failures, now).until(now);
-            assert_eq!(until, now.checked_add(SignedDuration::from_secs(seconds)).ok(), "{failures}");
+            assert_eq!(
+                until,
+                now.checked_add(SignedDuration::from_secs(seconds)).ok(),
+                "{failures}"
+            );
         }
         assert_eq!(Backoff::default().until(now), None);
         assert_eq!(Backoff::of(1, at("2026-01-01T11:59:50Z")).until(now), None);
@@ -75,10 +83,20 @@ mod tests {
         let series = Backoff::of(3, at("2026-01-01T10:00:00Z"));
         for (why, succeeded, failed, expected) in [
             ("nothing ended", vec![], vec![], series),
-            ("one failed", vec![], vec![&late], Backoff::of(4, at("2026-01-01T11:30:00Z"))),
+            (
+                "one failed",
+                vec![],
+                vec![&late],
+                Backoff::of(4, at("2026-01-01T11:30:00Z")),
+            ),
             ("one succeeded", vec![&late], vec![], Backoff::default()),
             ("one failed before", vec![&late], vec![&early], Backoff::default()),
-            ("one failed after", vec![&early], vec![&late], Backoff::of(1, at("2026-01-01T11:30:00Z"))),
+            (
+                "one failed after",
+                vec![&early],
+                vec![&late],
+                Backoff::of(1, at("2026-01-01T11:30:00Z")),
+            ),
         ] {
             assert_eq!(series.after(&succeeded, &failed), expected, "{why}");
         }

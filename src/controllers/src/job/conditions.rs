@@ -45,19 +45,25 @@ impl End {
 
     /// What was decided about the end before.
     pub(super) fn decided(status: &JobStatus) -> Option<Self> {
-        [(SUCCESS_CRITERIA_MET, true), (FAILURE_TARGET, false)].into_iter().find_map(|(type_, good)| {
-            let condition = condition(status, type_).filter(|condition| condition.status == "True")?;
-            Some(Self {
-                good,
-                reason: condition.reason.clone().unwrap_or_default(),
-                message: condition.message.clone().unwrap_or_default(),
+        [(SUCCESS_CRITERIA_MET, true), (FAILURE_TARGET, false)]
+            .into_iter()
+            .find_map(|(type_, good)| {
+                let condition = condition(status, type_).filter(|condition| condition.status == "True")?;
+                Some(Self {
+                    good,
+                    reason: condition.reason.clone().unwrap_or_default(),
+                    message: condition.message.clone().unwrap_or_default(),
+                })
             })
-        })
     }
 
     /// Says that it will end so.
     pub(super) fn announce(&self, status: &mut JobStatus, now: Timestamp) {
-        let type_ = if self.good { SUCCESS_CRITERIA_MET } else { FAILURE_TARGET };
+        let type_ = if self.good {
+            SUCCESS_CRITERIA_MET
+        } else {
+            FAILURE_TARGET
+        };
         set(status, type_, "True", &self.reason, &self.message, now);
     }
 
@@ -81,7 +87,11 @@ pub fn finished(status: &JobStatus) -> Option<bool> {
 }
 
 pub(super) fn condition<'s>(status: &'s JobStatus, type_: &str) -> Option<&'s JobCondition> {
-    status.conditions.iter().flatten().find(|condition| condition.type_ == type_)
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == type_)
 }
 
 /// Says something; what never was true isn't said to be false. Whether that changed anything.

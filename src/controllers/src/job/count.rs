@@ -76,14 +76,21 @@ impl<'a> Ended<'a> {
     /// How many pods have failed so that it counts.
     pub(super) fn count_failed(&self, job: &Job) -> i32 {
         let policy = job.spec.pod_failure_policy.as_ref();
-        let seen = self.failed.iter().filter(|pod| policy::verdict(policy, pod) != Verdict::Ignore).count();
+        let seen = self
+            .failed
+            .iter()
+            .filter(|pod| policy::verdict(policy, pod) != Verdict::Ignore)
+            .count();
         job.status.failed.unwrap_or_default() + (Noted::of(&job.status).failed.len() + seen) as i32
     }
 }
 
 /// The indexes that succeeded, by the status and by the pods that ended.
 pub(super) fn succeeded_indexes(job: &Job, ended: &Ended<'_>) -> Indexes {
-    let known = Indexes::parse(job.status.completed_indexes.as_deref().unwrap_or_default(), job.completions());
+    let known = Indexes::parse(
+        job.status.completed_indexes.as_deref().unwrap_or_default(),
+        job.completions(),
+    );
     known.union(&ended.succeeded.iter().filter_map(|pod| job.index(pod)).collect())
 }
 
@@ -137,7 +144,10 @@ pub(super) fn track(
     }
     noted.write(status);
     if job.is_indexed() {
-        let known = Indexes::parse(status.completed_indexes.as_deref().unwrap_or_default(), job.completions());
+        let known = Indexes::parse(
+            status.completed_indexes.as_deref().unwrap_or_default(),
+            job.completions(),
+        );
         let all = known.union(&indexes.into_iter().collect());
         status.succeeded = Some(all.len() as i32).filter(|count| *count > 0);
         status.completed_indexes = Some(all.to_string()).filter(|text| !text.is_empty());

@@ -11,8 +11,8 @@ use super::{
     conditions::{self, End, SUSPENDED, finished},
     count::{Ended, is_settled, succeeded_indexes, track},
     is_tracked,
-    policy::{self, Verdict},
     pods::{Moves, Work, failed_indexes, replaced},
+    policy::{self, Verdict},
 };
 use crate::workload::{Event, Pod, pod::Phase};
 
@@ -65,7 +65,12 @@ pub fn plan(snapshot: Snapshot<'_>) -> Plan {
             ..Plan::default()
         };
     }
-    if let Some(mode) = job.spec.completion_mode.as_deref().filter(|mode| !matches!(*mode, "Indexed" | "NonIndexed")) {
+    if let Some(mode) = job
+        .spec
+        .completion_mode
+        .as_deref()
+        .filter(|mode| !matches!(*mode, "Indexed" | "NonIndexed"))
+    {
         tracing::debug!(mode, "a completion mode of a later version");
         return Plan {
             events: vec![Event::warning(
@@ -82,8 +87,15 @@ pub fn plan(snapshot: Snapshot<'_>) -> Plan {
     let no_indexes = super::indexes::Indexes::default();
     let failed = failed_indexes.as_ref().unwrap_or(&no_indexes);
     let replaced = replaced(job, pods, &active, &indexes.union(failed));
-    let succeeded = if job.is_indexed() { indexes.len() as i32 } else { ended.count_succeeded(job) };
-    let backoff = snapshot.backoff.map_or_else(|| seen_before(job, pods), |known| known.after(&ended.succeeded, &ended.failed));
+    let succeeded = if job.is_indexed() {
+        indexes.len() as i32
+    } else {
+        ended.count_succeeded(job)
+    };
+    let backoff = snapshot.backoff.map_or_else(
+        || seen_before(job, pods),
+        |known| known.after(&ended.succeeded, &ended.failed),
+    );
 
     let mut plan = Plan {
         backoff,
@@ -120,17 +132,26 @@ pub fn plan(snapshot: Snapshot<'_>) -> Plan {
         (plan.create, plan.discard, plan.next) = (create, discard, next);
     }
     let deleted = plan.delete.iter().chain(&plan.discard);
-    let (gone, gone_ready) = (deleted.clone().count() as i32, deleted.filter(|pod| pod.is_ready()).count() as i32);
+    let (gone, gone_ready) = (
+        deleted.clone().count() as i32,
+        deleted.filter(|pod| pod.is_ready()).count() as i32,
+    );
     let running = active.len() as i32 + plan.create.len() as i32 - gone;
     if end.is_none() && is_complete(job, succeeded, running) {
-        end = Some(End::good("CompletionsReached", "Reached expected number of succeeded pods"));
+        end = Some(End::good(
+            "CompletionsReached",
+            "Reached expected number of succeeded pods",
+        ));
     } else if end.is_none() && snapshot.settled && job.metadata.deletion_timestamp.is_none() {
         plan.events.extend(suspend(job, &mut status, now));
     }
     // Pods may have been made that aren't seen yet, so nothing is over.
     let end = end.filter(|_| snapshot.settled || decided.is_some());
     let ready = active.iter().filter(|pod| pod.is_ready()).count() as i32;
-    let terminating = pods.iter().filter(|pod| pod.is_terminating() && !pod.is_finished()).count() as i32;
+    let terminating = pods
+        .iter()
+        .filter(|pod| pod.is_terminating() && !pod.is_finished())
+        .count() as i32;
     status.active = Some(running).filter(|count| *count > 0);
     status.ready = Some(ready - gone_ready);
     status.terminating = Some(terminating + gone);
@@ -165,15 +186,21 @@ fn seen_before(job: &Job, pods: &[Arc<Pod>]) -> Backoff {
 /// Whether the Job has failed, whatever its indexes say.
 fn failure(job: &Job, pods: &[Arc<Pod>], ended: &Ended<'_>, now: Timestamp) -> Option<End> {
     let policy = job.spec.pod_failure_policy.as_ref();
-    let fatal = pods.iter().filter(|pod| job.has_failed(pod)).find_map(|pod| match policy::verdict(policy, pod) {
-        Verdict::FailJob(message) => Some(End::bad("PodFailurePolicy", message)),
-        _ => None,
-    });
+    let fatal = pods
+        .iter()
+        .filter(|pod| job.has_failed(pod))
+        .find_map(|pod| match policy::verdict(policy, pod) {
+            Verdict::FailJob(message) => Some(End::bad("PodFailurePolicy", message)),
+            _ => None,
+        });
     if fatal.is_some() {
         return fatal;
     }
     if ended.count_failed(job) > job.backoff_limit() || restarts_too_often(job, pods) {
-        return Some(End::bad("BackoffLimitExceeded", "Job has reached the specified backoff limit"));
+        return Some(End::bad(
+            "BackoffLimitExceeded",
+            "Job has reached the specified backoff limit",
+        ));
     }
     let is_late = deadline(job, &job.status).is_some_and(|deadline| deadline <= now);
     is_late.then(|| End::bad("DeadlineExceeded", "Job was active longer than specified deadline"))
@@ -184,7 +211,9 @@ fn restarts_too_often(job: &Job, pods: &[Arc<Pod>]) -> bool {
     if job.spec.template.spec.restart_policy != "OnFailure" {
         return false;
     }
-    let running = pods.iter().filter(|pod| matches!(pod.status.phase, Phase::Running | Phase::Pending));
+    let running = pods
+        .iter()
+        .filter(|pod| matches!(pod.status.phase, Phase::Running | Phase::Pending));
     let restarts = running.fold(0_i32, |sum, pod| sum.saturating_add(pod.all_restarts()));
     restarts >= job.backoff_limit().max(1)
 }
@@ -236,13 +265,22 @@ fn ending(job: &Job, status: &JobStatus, end: &End) -> Vec<Event> {
             "MaxFailedIndexesExceeded",
             "FailedIndexes",
         ];
-        let reason = reasons.into_iter().find(|reason| *reason == end.reason).unwrap_or("Failed");
+        let reason = reasons
+            .into_iter()
+            .find(|reason| *reason == end.reason)
+            .unwrap_or("Failed");
         return vec![Event::warning(reason, end.message.clone())];
     }
-    let too_many = job.spec.completions.is_some_and(|wanted| status.succeeded.unwrap_or_default() > wanted);
+    let too_many = job
+        .spec
+        .completions
+        .is_some_and(|wanted| status.succeeded.unwrap_or_default() > wanted);
     let warning = too_many.then(|| {
         let message = "Too many succeeded pods running after completion count reached";
         Event::warning("TooManySucceededPods", message)
     });
-    warning.into_iter().chain([Event::normal("Completed", "Job completed")]).collect()
+    warning
+        .into_iter()
+        .chain([Event::normal("Completed", "Job completed")])
+        .collect()
 }

@@ -67,7 +67,10 @@ impl Work<'_> {
             return moves;
         }
         let ending = if self.job.replaces_only_failed() {
-            self.pods.iter().filter(|pod| pod.is_terminating() && !pod.is_finished()).count()
+            self.pods
+                .iter()
+                .filter(|pod| pod.is_terminating() && !pod.is_finished())
+                .count()
         } else {
             0
         };
@@ -137,10 +140,14 @@ impl Work<'_> {
 
     /// The first indexes that are neither done with nor being worked on.
     fn free_indexes(&self, count: usize) -> Vec<u32> {
-        let ending = self.pods.iter().filter(|pod| self.job.replaces_only_failed() && pod.is_terminating() && !pod.is_finished());
+        let ending = self
+            .pods
+            .iter()
+            .filter(|pod| self.job.replaces_only_failed() && pod.is_terminating() && !pod.is_finished());
         let taken: BTreeSet<u32> = self.active.iter().chain(ending).filter_map(|pod| index(pod)).collect();
         let done = self.succeeded_indexes.union(self.failed_indexes);
-        done.union(&taken.into_iter().collect()).missing(count, self.job.completions())
+        done.union(&taken.into_iter().collect())
+            .missing(count, self.job.completions())
     }
 
     /// How long this index waits after its last failure, where failures are limited by index.
@@ -176,7 +183,10 @@ impl Work<'_> {
             let containers = pod["spec"].get_mut(kind).and_then(Value::as_array_mut);
             for container in containers.into_iter().flatten() {
                 let variables = array_at(container, &[], "env");
-                if variables.iter().all(|variable| variable["name"] != "JOB_COMPLETION_INDEX") {
+                if variables
+                    .iter()
+                    .all(|variable| variable["name"] != "JOB_COMPLETION_INDEX")
+                {
                     variables.push(json!({"name": "JOB_COMPLETION_INDEX", "valueFrom": field}));
                 }
             }
@@ -196,13 +206,18 @@ fn pod(template: &Value, owner: &OwnerReference) -> Value {
 
 /// How many failures came before a pod's, by what it says.
 fn failures(pod: &Pod, key: &str) -> u32 {
-    pod.annotation(key).and_then(|count| count.parse().ok()).unwrap_or_default()
+    pod.annotation(key)
+        .and_then(|count| count.parse().ok())
+        .unwrap_or_default()
 }
 
 /// The indexes that have failed for good, by the status and by the pods that failed.
 pub(super) fn failed_indexes(job: &Job, pods: &[Arc<Pod>]) -> Option<Indexes> {
     let limit = u32::try_from(job.spec.backoff_limit_per_index?).ok()?;
-    let known = Indexes::parse(job.status.failed_indexes.as_deref().unwrap_or_default(), job.completions());
+    let known = Indexes::parse(
+        job.status.failed_indexes.as_deref().unwrap_or_default(),
+        job.completions(),
+    );
     let fails = |pod: &Pod| match policy::verdict(job.spec.pod_failure_policy.as_ref(), pod) {
         Verdict::FailIndex => true,
         Verdict::Ignore => false,
@@ -214,12 +229,7 @@ pub(super) fn failed_indexes(job: &Job, pods: &[Arc<Pod>]) -> Option<Indexes> {
 
 /// The last pod that failed, for each index that waits for another: it keeps its finalizer until that is there, since
 /// the number of failures is handed on from one to the next.
-pub(super) fn replaced(
-    job: &Job,
-    pods: &[Arc<Pod>],
-    active: &[Arc<Pod>],
-    done: &Indexes,
-) -> BTreeMap<u32, Arc<Pod>> {
+pub(super) fn replaced(job: &Job, pods: &[Arc<Pod>], active: &[Arc<Pod>], done: &Indexes) -> BTreeMap<u32, Arc<Pod>> {
     let active: BTreeSet<u32> = active.iter().filter_map(|pod| index(pod)).collect();
     let all = |pod: &Pod| failures(pod, INDEX_FAILURES) + failures(pod, INDEX_IGNORED_FAILURES);
     let mut replaced: BTreeMap<u32, Arc<Pod>> = BTreeMap::new();
@@ -227,7 +237,10 @@ pub(super) fn replaced(
         return replaced;
     }
     for pod in pods.iter().filter(|pod| is_tracked(pod) && job.has_failed(pod)) {
-        let Some(index) = job.index(pod).filter(|index| !done.contains(*index) && !active.contains(index)) else {
+        let Some(index) = job
+            .index(pod)
+            .filter(|index| !done.contains(*index) && !active.contains(index))
+        else {
             continue;
         };
         if replaced.get(&index).is_none_or(|known| all(known) <= all(pod)) {

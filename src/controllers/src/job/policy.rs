@@ -36,7 +36,9 @@ pub fn verdict(policy: Option<&PodFailurePolicy>, pod: &Pod) -> Verdict {
             let patterns = rule.on_pod_conditions.as_deref().unwrap_or_default();
             let fits = |condition: &&crate::workload::pod::Condition| {
                 let fits = |wanted: Option<&str>| wanted.unwrap_or("True") == condition.status;
-                patterns.iter().any(|pattern| pattern.type_ == condition.type_ && fits(pattern.status.as_deref()))
+                patterns
+                    .iter()
+                    .any(|pattern| pattern.type_ == condition.type_ && fits(pattern.status.as_deref()))
             };
             pod.status.conditions.iter().find(fits).map(|condition| {
                 format!(
@@ -60,8 +62,13 @@ pub fn verdict(policy: Option<&PodFailurePolicy>, pod: &Pod) -> Verdict {
 
 /// The first container whose exit code is among those meant, and the code.
 fn exited<'p>(codes: &PodFailurePolicyOnExitCodesRequirement, pod: &'p Pod) -> Option<(&'p str, i32)> {
-    let statuses = pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses);
-    let mut ended = statuses.filter_map(|status| Some((status.name.as_str(), status.state.terminated.as_ref()?.exit_code)));
+    let statuses = pod
+        .status
+        .container_statuses
+        .iter()
+        .chain(&pod.status.init_container_statuses);
+    let mut ended =
+        statuses.filter_map(|status| Some((status.name.as_str(), status.state.terminated.as_ref()?.exit_code)));
     ended.find(|(name, code)| {
         let is_meant = codes.container_name.as_deref().is_none_or(|meant| meant == *name);
         let listed = codes.values.contains(code);
@@ -83,7 +90,11 @@ pub fn suffices(policy: Option<&SuccessPolicy>, succeeded: &Indexes, completions
     let rules = policy.map(|policy| policy.rules.as_slice()).unwrap_or_default();
     let met = rules.iter().position(|rule| {
         let count = rule.succeeded_count.and_then(|count| usize::try_from(count).ok());
-        match rule.succeeded_indexes.as_deref().map(|text| Indexes::parse(text, completions)) {
+        match rule
+            .succeeded_indexes
+            .as_deref()
+            .map(|text| Indexes::parse(text, completions))
+        {
             Some(wanted) if wanted.is_empty() => false,
             Some(wanted) => {
                 let common = wanted.common(succeeded);
@@ -107,13 +118,17 @@ mod tests {
         let exits = |operator: &str, values: &[i32], action: &str| json!({"action": action, "onExitCodes": {"operator": operator, "values": values}});
         let of = |container: &str, action: &str| json!({"action": action, "onExitCodes": {"containerName": container, "operator": "In", "values": [42]}});
         let on = |type_: &str, action: &str| json!({"action": action, "onPodConditions": [{"type": type_, "status": "True"}]});
-        let failed = pod("p", "job", &json!({"status": {
-            "conditions": [{"type": "DisruptionTarget", "status": "True"}],
-            "containerStatuses": [
-                {"name": "main", "state": {"terminated": {"exitCode": 42}}},
-                {"name": "other", "state": {"terminated": {"exitCode": 0}}},
-            ],
-        }}));
+        let failed = pod(
+            "p",
+            "job",
+            &json!({"status": {
+                "conditions": [{"type": "DisruptionTarget", "status": "True"}],
+                "containerStatuses": [
+                    {"name": "main", "state": {"terminated": {"exitCode": 42}}},
+                    {"name": "other", "state": {"terminated": {"exitCode": 0}}},
+                ],
+            }}),
+        );
         for (rules, expected) in [
             (vec![], Verdict::Count),
             (vec![exits("In", &[1, 42], "Ignore")], Verdict::Ignore),
@@ -121,12 +136,23 @@ mod tests {
             (vec![exits("NotIn", &[42], "FailIndex")], Verdict::Count),
             (vec![of("other", "Ignore")], Verdict::Count),
             (vec![on("DisruptionTarget", "Ignore")], Verdict::Ignore),
-            (vec![on("Ready", "Ignore"), exits("In", &[42], "Count"), on("DisruptionTarget", "Ignore")], Verdict::Count),
-            (vec![json!({"action": "Sing", "onExitCodes": {"operator": "In", "values": [42]}})], Verdict::Count),
+            (
+                vec![
+                    on("Ready", "Ignore"),
+                    exits("In", &[42], "Count"),
+                    on("DisruptionTarget", "Ignore"),
+                ],
+                Verdict::Count,
+            ),
+            (
+                vec![json!({"action": "Sing", "onExitCodes": {"operator": "In", "values": [42]}})],
+                Verdict::Count,
+            ),
             (
                 vec![on("Ready", "Ignore"), of("main", "FailJob")],
                 Verdict::FailJob(
-                    "Container main for pod default/p failed with exit code 42 matching FailJob rule at index 1".to_owned(),
+                    "Container main for pod default/p failed with exit code 42 matching FailJob rule at index 1"
+                        .to_owned(),
                 ),
             ),
             (

@@ -31,7 +31,10 @@ pub fn status<R: Replicated>(
         pods.count() as i32
     };
     let some = |count: i32| Some(count).filter(|count| *count > 0);
-    let terminating = pods.iter().filter(|pod| pod.is_terminating() && !pod.is_finished()).count() as i32;
+    let terminating = pods
+        .iter()
+        .filter(|pod| pod.is_terminating() && !pod.is_finished())
+        .count() as i32;
 
     let mut conditions = set.status().conditions.clone().unwrap_or_default();
     let known = conditions.iter().any(|condition| condition.type_ == REPLICA_FAILURE);
@@ -61,5 +64,8 @@ pub fn status<R: Replicated>(
 /// When the status will be another though nothing happens: when the next ready pod becomes available.
 pub fn next_look<R: Replicated>(set: &R, pods: &[Arc<Pod>], now: Timestamp) -> Option<Timestamp> {
     let active = pods.iter().filter(|pod| pod.is_active());
-    active.filter_map(|pod| pod.available_at(set.min_ready_seconds())).filter(|at| *at > now).min()
+    active
+        .filter_map(|pod| pod.available_at(set.min_ready_seconds()))
+        .filter(|at| *at > now)
+        .min()
 }

@@ -16,7 +16,11 @@ fn set(replicas: i32, changes: &Value) -> Arc<ReplicaSet> {
 }
 
 fn pods(changes: &[Value]) -> Vec<Arc<Pod>> {
-    changes.iter().enumerate().map(|(number, changes)| pod(&format!("web-{number}"), "web", changes)).collect()
+    changes
+        .iter()
+        .enumerate()
+        .map(|(number, changes)| pod(&format!("web-{number}"), "web", changes))
+        .collect()
 }
 
 #[test]
@@ -27,7 +31,13 @@ fn as_many_pods_are_made_or_deleted_as_are_too_few_or_too_many() {
         ("all are there", 2, vec![one(), one()], 0, vec![]),
         ("one is too many", 1, vec![one(), unready()], 0, vec!["web-1"]),
         ("none is wanted", 0, vec![one(), one()], 0, vec!["web-0", "web-1"]),
-        ("ended ones don't count", 2, vec![phase("Failed"), phase("Succeeded"), one()], 1, vec![]),
+        (
+            "ended ones don't count",
+            2,
+            vec![phase("Failed"), phase("Succeeded"), one()],
+            1,
+            vec![],
+        ),
         ("ending ones don't count", 2, vec![terminating(), one()], 1, vec![]),
         ("no more than a burst at a time", 501, vec![], 500, vec![]),
         ("a negative number is none", -1, vec![], 0, vec![]),
@@ -64,11 +74,19 @@ fn a_replication_controller_is_the_same_engine() {
         &json!({}),
     );
     let made = plan(&*controller, &[], &[], now()).create;
-    assert_eq!(made[0]["metadata"]["ownerReferences"][0]["kind"], "ReplicationController");
+    assert_eq!(
+        made[0]["metadata"]["ownerReferences"][0]["kind"],
+        "ReplicationController"
+    );
     assert_eq!(made[0]["metadata"]["ownerReferences"][0]["apiVersion"], "v1");
     let selected = pod("web-1", "web", &json!({}));
     assert!(bosun_api::selector::matches(&controller.selector(), selected.labels()));
-    let told = status(&*controller, &[selected, pod("web-2", "web", &terminating())], None, now());
+    let told = status(
+        &*controller,
+        &[selected, pod("web-2", "web", &terminating())],
+        None,
+        now(),
+    );
     assert_eq!((told.replicas, told.terminating_replicas), (1, None));
 }
 
@@ -85,7 +103,8 @@ fn pods_that_share_a_node_with_their_siblings_go_first() {
 #[test]
 fn siblings_are_of_one_deployment() {
     let of = |name: &str, owner: &str| {
-        let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": owner, "uid": owner, "controller": true});
+        let owner =
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": owner, "uid": owner, "controller": true});
         set(1, &json!({"metadata": {"uid": name, "ownerReferences": [owner]}}))
     };
     assert!(are_siblings(&*of("a", "d"), &*of("b", "d")));
@@ -108,7 +127,10 @@ fn the_status_counts_pods_by_how_they_are() {
             "terminatingReplicas": 1, "observedGeneration": 2,
         })
     );
-    assert_eq!(next_look(&*set, &pods, now()), Some("2026-01-01T12:00:30Z".parse().unwrap()));
+    assert_eq!(
+        next_look(&*set, &pods, now()),
+        Some("2026-01-01T12:00:30Z".parse().unwrap())
+    );
     assert_eq!(next_look(&*set, &pods[..1], now()), None);
 }
 

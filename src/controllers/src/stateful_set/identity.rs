@@ -45,7 +45,12 @@ pub fn pod(set: &StatefulSet, template: &Value, revision: &str, ordinal: i32, ow
     if !set.spec.service_name.is_empty() {
         pod["spec"]["subdomain"] = set.spec.service_name.clone().into();
     }
-    let names = || set.spec.volume_claim_templates.iter().map(|claim| claim.metadata.name.as_str());
+    let names = || {
+        set.spec
+            .volume_claim_templates
+            .iter()
+            .map(|claim| claim.metadata.name.as_str())
+    };
     if names().next().is_some() {
         let volumes = array_at(&mut pod, &["spec"], "volumes");
         volumes.retain(|volume| names().all(|name| volume["name"] != name));

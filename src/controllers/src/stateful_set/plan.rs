@@ -102,11 +102,20 @@ pub fn plan(snapshot: Snapshot<'_>) -> Plan {
     let collisions = Some(set.status.collision_count.unwrap_or_default());
     let update = revision::wanted(&set.metadata, &owner, &template, REVISION_LABEL, revisions, collisions);
     let before = set.status.current_revision.as_deref();
-    let current = revisions.iter().find(|revision| Some(revision.name()) == before).cloned();
-    let current_name = current.as_ref().map_or(update.name(), |current| current.name()).to_owned();
+    let current = revisions
+        .iter()
+        .find(|revision| Some(revision.name()) == before)
+        .cloned();
+    let current_name = current
+        .as_ref()
+        .map_or(update.name(), |current| current.name())
+        .to_owned();
     let mut work = Work {
         snapshot,
-        pods: pods.iter().filter_map(|pod| Some((identity::ordinal(set.name(), pod.name())?, pod))).collect(),
+        pods: pods
+            .iter()
+            .filter_map(|pod| Some((identity::ordinal(set.name(), pod.name())?, pod)))
+            .collect(),
         owner,
         update: update.name().to_owned(),
         current: (current_name, current),
@@ -121,8 +130,11 @@ pub fn plan(snapshot: Snapshot<'_>) -> Plan {
         }
     }
     let names = (work.current.0.as_str(), work.update.as_str());
-    let live: BTreeSet<_> =
-        pods.iter().filter_map(|pod| pod.label(REVISION_HASH)).chain([names.0, names.1]).collect();
+    let live: BTreeSet<_> = pods
+        .iter()
+        .filter_map(|pod| pod.label(REVISION_HASH))
+        .chain([names.0, names.1])
+        .collect();
     Plan {
         forget: revision::superfluous(revisions, &live, set.spec.revision_history_limit.unwrap_or(10)),
         status: status::status(set, pods, names, replaced, now),
@@ -163,7 +175,8 @@ impl Work<'_> {
                     if pod.status.phase == Phase::Pending {
                         self.claim(ordinal);
                     }
-                    let waits = set.is_ordered() && (pod.is_terminating() || !is_available(pod, set, self.snapshot.now));
+                    let waits =
+                        set.is_ordered() && (pod.is_terminating() || !is_available(pod, set, self.snapshot.now));
                     if !waits {
                         self.restore(ordinal, pod);
                     }
@@ -182,12 +195,17 @@ impl Work<'_> {
         let set = self.snapshot.set;
         let name = identity::pod_name(set.name(), ordinal);
         for (claim, _) in identity::claims(set, ordinal) {
-            let Some(claim) = self.snapshot.claims.get(&claim) else { continue };
+            let Some(claim) = self.snapshot.claims.get(&claim) else {
+                continue;
+            };
             if claim.metadata.deletion_timestamp.is_some() {
                 let claim = claim.metadata.name.as_deref().unwrap_or_default();
                 self.events.push(Event::warning(
                     "FailedCreate",
-                    format!("create Pod {name} in StatefulSet {} failed error: pvc {claim} is being deleted", set.name()),
+                    format!(
+                        "create Pod {name} in StatefulSet {} failed error: pvc {claim} is being deleted",
+                        set.name()
+                    ),
                 ));
                 return;
             }
@@ -240,7 +258,9 @@ impl Work<'_> {
         let set = self.snapshot.set;
         for volume in &set.spec.volume_claim_templates {
             let name = identity::claim_name(set.name(), &volume.metadata.name, ordinal);
-            let Some(claim) = self.snapshot.claims.get(&name) else { continue };
+            let Some(claim) = self.snapshot.claims.get(&name) else {
+                continue;
+            };
             if let Some(owners) = retention::owners(set, pod, claim) {
                 self.steps.push(Step::Own(claim.clone(), owners));
             }
@@ -257,8 +277,14 @@ impl Work<'_> {
             self.own_claims(*ordinal, pod);
         }
         let is_unhealthy = |pod: &Pod| !is_ready(pod) || !is_available(pod, set, now) || pod.is_terminating();
-        let wanted = self.pods.iter().filter(|(ordinal, _)| set.wants(**ordinal)).map(|(_, pod)| *pod);
-        let first_unhealthy = wanted.chain(condemned.iter().rev().map(|(_, pod)| *pod)).find(|pod| is_unhealthy(pod));
+        let wanted = self
+            .pods
+            .iter()
+            .filter(|(ordinal, _)| set.wants(**ordinal))
+            .map(|(_, pod)| *pod);
+        let first_unhealthy = wanted
+            .chain(condemned.iter().rev().map(|(_, pod)| *pod))
+            .find(|pod| is_unhealthy(pod));
         let first_unhealthy = first_unhealthy.map(|pod| pod.uid().to_owned());
         for (_, pod) in condemned {
             let may_go = !is_unhealthy(pod) || first_unhealthy.as_deref() == Some(pod.uid());
@@ -276,9 +302,13 @@ impl Work<'_> {
     fn replace(&mut self) -> i32 {
         let Snapshot { set, now, .. } = self.snapshot;
         let is_unavailable = |pod: &Pod| pod.is_terminating() || !is_available(pod, set, now);
-        let wanted: Vec<_> =
-            (set.start()..set.start().saturating_add(set.replicas())).map(|ordinal| self.pods.get(&ordinal)).collect();
-        let missing = wanted.iter().filter(|pod| pod.is_none_or(|pod| is_unavailable(pod))).count() as i32;
+        let wanted: Vec<_> = (set.start()..set.start().saturating_add(set.replicas()))
+            .map(|ordinal| self.pods.get(&ordinal))
+            .collect();
+        let missing = wanted
+            .iter()
+            .filter(|pod| pod.is_none_or(|pod| is_unavailable(pod)))
+            .count() as i32;
         let mut may_go = set.max_unavailable() - missing;
         let partition = usize::try_from(set.partition()).unwrap_or_default();
         let mut replaced = 0;

@@ -5,12 +5,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 
 use super::{Claim, StatefulSet, identity};
-use crate::workload::{Pod, claim::controller_of, template::controller_ref};
+use crate::{
+    objects::controller_of,
+    workload::{Pod, template::controller_ref},
+};
 
 /// The owners that a claim shall have, if they are others than it has. Claims that somebody else controls are left
 /// alone.
 pub fn owners(set: &StatefulSet, pod: &Pod, claim: &Claim) -> Option<Vec<OwnerReference>> {
-    let policy = set.spec.persistent_volume_claim_retention_policy.clone().unwrap_or_default();
+    let policy = set
+        .spec
+        .persistent_volume_claim_retention_policy
+        .clone()
+        .unwrap_or_default();
     let ordinal = identity::ordinal(set.name(), pod.name())?;
     let is_scaled_away = policy.when_scaled == "Delete" && !set.wants(ordinal);
     let by_set = policy.when_deleted == "Delete" && !is_scaled_away;
@@ -33,10 +40,20 @@ pub fn owners(set: &StatefulSet, pod: &Pod, claim: &Claim) -> Option<Vec<OwnerRe
     if is_right {
         return None;
     }
-    Some(before.iter().filter(|owner| !is_ours(owner)).cloned().chain(owner).collect())
+    Some(
+        before
+            .iter()
+            .filter(|owner| !is_ours(owner))
+            .cloned()
+            .chain(owner)
+            .collect(),
+    )
 }
 
 /// The claim still belongs to a pod of the same name that was there before, and will go with it.
 pub fn is_stale(pod_name: &str, claim: &Claim) -> bool {
-    claim.owner_references().iter().any(|owner| owner.kind == "Pod" && owner.name == pod_name)
+    claim
+        .owner_references()
+        .iter()
+        .any(|owner| owner.kind == "Pod" && owner.name == pod_name)
 }

@@ -6,11 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSetStatus;
 
 use super::StatefulSet;
-use crate::workload::{
-    Pod,
-    pod::Phase,
-    revision::REVISION_HASH,
-};
+use crate::workload::{Pod, pod::Phase, revision::REVISION_HASH};
 
 /// The pod runs, serves, and has for long enough.
 pub(super) fn is_available(pod: &Pod, set: &StatefulSet, now: Timestamp) -> bool {
@@ -58,6 +54,8 @@ pub(super) fn status(
 
 /// When the next pod that serves will have for long enough.
 pub(super) fn next_look(set: &StatefulSet, pods: &[Arc<Pod>], now: Timestamp) -> Option<Timestamp> {
-    let times = pods.iter().filter_map(|pod| pod.available_at(set.spec.min_ready_seconds));
+    let times = pods
+        .iter()
+        .filter_map(|pod| pod.available_at(set.spec.min_ready_seconds));
     times.filter(|at| *at > now).min()
 }

@@ -32,7 +32,14 @@ fn revisions(images: &[&str]) -> Vec<Arc<Revision>> {
     let owner = controller_ref::<StatefulSet>(&set.metadata);
     let mut revisions = vec![];
     for image in images {
-        let wanted = revision::wanted(&set.metadata, &owner, &template(image), REVISION_LABEL, &revisions, Some(0));
+        let wanted = revision::wanted(
+            &set.metadata,
+            &owner,
+            &template(image),
+            REVISION_LABEL,
+            &revisions,
+            Some(0),
+        );
         let Wanted::New { object, .. } = wanted else {
             panic!("{image} is new")
         };
@@ -85,16 +92,70 @@ fn pods_come_and_go_one_after_the_other_unless_that_does_not_matter() {
     let up = |ordinal| member(ordinal, new, &json!({}));
     let with = |ordinal, changes: Value| member(ordinal, new, &changes);
     for (why, wanted, pods, ordered, parallel) in [
-        ("none is there", 3, vec![], vec!["create web-0"], vec!["create web-0", "create web-1", "create web-2"]),
-        ("the first is up", 3, vec![up(0)], vec!["create web-1"], vec!["create web-1", "create web-2"]),
-        ("the first isn't", 2, vec![with(0, unready())], vec![], vec!["create web-1"]),
-        ("a gap", 3, vec![up(0), up(2)], vec!["create web-1"], vec!["create web-1"]),
+        (
+            "none is there",
+            3,
+            vec![],
+            vec!["create web-0"],
+            vec!["create web-0", "create web-1", "create web-2"],
+        ),
+        (
+            "the first is up",
+            3,
+            vec![up(0)],
+            vec!["create web-1"],
+            vec!["create web-1", "create web-2"],
+        ),
+        (
+            "the first isn't",
+            2,
+            vec![with(0, unready())],
+            vec![],
+            vec!["create web-1"],
+        ),
+        (
+            "a gap",
+            3,
+            vec![up(0), up(2)],
+            vec!["create web-1"],
+            vec!["create web-1"],
+        ),
         ("one ends", 2, vec![up(0), with(1, terminating())], vec![], vec![]),
-        ("one failed", 2, vec![up(0), with(1, phase("Failed"))], vec!["delete web-1"], vec!["delete web-1"]),
-        ("one succeeded", 1, vec![with(0, phase("Succeeded"))], vec!["delete web-0"], vec!["delete web-0"]),
-        ("two are too many", 1, vec![up(0), up(1), up(2)], vec!["delete web-2"], vec!["delete web-2", "delete web-1"]),
-        ("the last ends", 1, vec![up(0), up(1), with(2, terminating())], vec![], vec!["delete web-1"]),
-        ("one that stays is not well", 1, vec![with(0, unready()), up(1)], vec![], vec!["delete web-1"]),
+        (
+            "one failed",
+            2,
+            vec![up(0), with(1, phase("Failed"))],
+            vec!["delete web-1"],
+            vec!["delete web-1"],
+        ),
+        (
+            "one succeeded",
+            1,
+            vec![with(0, phase("Succeeded"))],
+            vec!["delete web-0"],
+            vec!["delete web-0"],
+        ),
+        (
+            "two are too many",
+            1,
+            vec![up(0), up(1), up(2)],
+            vec!["delete web-2"],
+            vec!["delete web-2", "delete web-1"],
+        ),
+        (
+            "the last ends",
+            1,
+            vec![up(0), up(1), with(2, terminating())],
+            vec![],
+            vec!["delete web-1"],
+        ),
+        (
+            "one that stays is not well",
+            1,
+            vec![with(0, unready()), up(1)],
+            vec![],
+            vec!["delete web-1"],
+        ),
         (
             "one that goes is not well, but not the last",
             0,
@@ -109,9 +170,19 @@ fn pods_come_and_go_one_after_the_other_unless_that_does_not_matter() {
             vec![],
             vec!["delete web-2", "delete web-1", "delete web-0"],
         ),
-        ("a name that isn't its own", 0, vec![pod("web-x", "web", &json!({}))], vec![], vec![]),
+        (
+            "a name that isn't its own",
+            0,
+            vec![pod("web-x", "web", &json!({}))],
+            vec![],
+            vec![],
+        ),
     ] {
-        assert_eq!(told(&planned(&set(wanted, &json!({})), &pods, &revisions)), ordered, "{why}, in order");
+        assert_eq!(
+            told(&planned(&set(wanted, &json!({})), &pods, &revisions)),
+            ordered,
+            "{why}, in order"
+        );
         let free = set(wanted, &json!({"spec": {"podManagementPolicy": "Parallel"}}));
         assert_eq!(told(&planned(&free, &pods, &revisions)), parallel, "{why}, in parallel");
     }
@@ -140,7 +211,10 @@ fn a_pod_is_what_its_number_makes_it() {
             "controller-revision-hash": plan.revision.name(),
         })
     );
-    assert_eq!((&pod["spec"]["hostname"], &pod["spec"]["subdomain"]), (&json!("web-5"), &json!("web")));
+    assert_eq!(
+        (&pod["spec"]["hostname"], &pod["spec"]["subdomain"]),
+        (&json!("web-5"), &json!("web"))
+    );
     assert_eq!(
         pod["spec"]["volumes"],
         json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data-web-5"}}])
@@ -167,13 +241,43 @@ fn updates_go_from_the_last_pod_to_the_first() {
     let all_old = || vec![old(0, fine()), old(1, fine()), old(2, fine())];
     for (why, changes, pods, expected) in [
         ("all are old", current.clone(), all_old(), vec!["delete web-2"]),
-        ("the last is new", current.clone(), vec![old(0, fine()), old(1, fine()), new(2, fine())], vec!["delete web-1"]),
-        ("the last isn't up yet", current.clone(), vec![old(0, fine()), old(1, fine()), new(2, unready())], vec![]),
-        ("up to the partition", rolling(json!({"partition": 2})), all_old(), vec!["delete web-2"]),
+        (
+            "the last is new",
+            current.clone(),
+            vec![old(0, fine()), old(1, fine()), new(2, fine())],
+            vec!["delete web-1"],
+        ),
+        (
+            "the last isn't up yet",
+            current.clone(),
+            vec![old(0, fine()), old(1, fine()), new(2, unready())],
+            vec![],
+        ),
+        (
+            "up to the partition",
+            rolling(json!({"partition": 2})),
+            all_old(),
+            vec!["delete web-2"],
+        ),
         ("not beyond it", rolling(json!({"partition": 3})), all_old(), vec![]),
-        ("two at a time", rolling(json!({"maxUnavailable": 2})), all_old(), vec!["delete web-2", "delete web-1"]),
-        ("half of three, rounded down", rolling(json!({"maxUnavailable": "50%"})), all_old(), vec!["delete web-2"]),
-        ("none by itself", strategy(json!({"type": "OnDelete"})), all_old(), vec![]),
+        (
+            "two at a time",
+            rolling(json!({"maxUnavailable": 2})),
+            all_old(),
+            vec!["delete web-2", "delete web-1"],
+        ),
+        (
+            "half of three, rounded down",
+            rolling(json!({"maxUnavailable": "50%"})),
+            all_old(),
+            vec!["delete web-2"],
+        ),
+        (
+            "none by itself",
+            strategy(json!({"type": "OnDelete"})),
+            all_old(),
+            vec![],
+        ),
         (
             "one that is missing counts",
             parallel(2),
@@ -201,8 +305,13 @@ fn pods_before_the_partition_come_back_as_they_were() {
     });
     let plan = planned(&set(2, &changes), &[], &revisions);
     let images = plan.steps.iter().map(|step| {
-        let Step::Create(pod) = step else { panic!("only pods are made") };
-        (pod["spec"]["containers"][0]["image"].clone(), pod["metadata"]["labels"][REVISION_HASH].clone())
+        let Step::Create(pod) = step else {
+            panic!("only pods are made")
+        };
+        (
+            pod["spec"]["containers"][0]["image"].clone(),
+            pod["metadata"]["labels"][REVISION_HASH].clone(),
+        )
     });
     let images: Vec<_> = images.collect();
     assert_eq!(images[0], (json!("old"), json!(revisions[0].name())));
@@ -213,14 +322,23 @@ fn pods_before_the_partition_come_back_as_they_were() {
 fn the_status_counts_pods_and_ends_an_update_when_all_are_new() {
     let revisions = revisions(&["old", "new"]);
     let before = json!({"status": {"currentRevision": revisions[0].name()}});
-    let pods = [member(0, &revisions[0], &json!({})), member(1, &revisions[1], &unready())];
+    let pods = [
+        member(0, &revisions[0], &json!({})),
+        member(1, &revisions[1], &unready()),
+    ];
     let told = planned(&set(2, &before), &pods, &revisions).status;
-    assert_eq!((told.replicas, told.ready_replicas, told.available_replicas), (2, Some(1), Some(1)));
+    assert_eq!(
+        (told.replicas, told.ready_replicas, told.available_replicas),
+        (2, Some(1), Some(1))
+    );
     assert_eq!((told.current_replicas, told.updated_replicas), (Some(1), Some(1)));
     assert_eq!(told.current_revision.as_deref(), Some(revisions[0].name()));
     assert_eq!(told.update_revision.as_deref(), Some(revisions[1].name()));
 
-    let pods = [member(0, &revisions[1], &json!({})), member(1, &revisions[1], &json!({}))];
+    let pods = [
+        member(0, &revisions[1], &json!({})),
+        member(1, &revisions[1], &json!({})),
+    ];
     let told = planned(&set(2, &before), &pods, &revisions).status;
     assert_eq!(told.current_revision.as_deref(), Some(revisions[1].name()));
     assert_eq!(told.current_replicas, Some(2));
@@ -230,7 +348,11 @@ fn the_status_counts_pods_and_ends_an_update_when_all_are_new() {
 fn old_revisions_are_forgotten_beyond_the_limit() {
     let revisions = revisions(&["one", "two", "three", "new"]);
     let pods = [member(0, &revisions[1], &json!({}))];
-    let plan = planned(&set(1, &json!({"spec": {"revisionHistoryLimit": 0}})), &pods, &revisions);
+    let plan = planned(
+        &set(1, &json!({"spec": {"revisionHistoryLimit": 0}})),
+        &pods,
+        &revisions,
+    );
     let forgotten: Vec<_> = plan.forget.iter().map(|revision| revision.revision).collect();
     assert_eq!(forgotten, [1, 3]);
 }
@@ -242,16 +364,41 @@ fn claims_are_owned_by_what_they_shall_go_with() {
         let claim = json!({"metadata": {"name": name, "ownerReferences": owners}});
         (name.to_owned(), object(&claim, &json!({})))
     };
-    let by_set = || json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "web", "controller": true}]);
+    let by_set =
+        || json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "web", "controller": true}]);
     let by_other = || json!([{"apiVersion": "v1", "kind": "Other", "name": "o", "uid": "o", "controller": true}]);
     for (deleted, scaled, wanted, owners, expected) in [
         ("Retain", "Retain", 1, json!([]), vec![]),
         ("Retain", "Retain", 1, by_set(), vec!["own data-web-0 by []"]),
-        ("Delete", "Retain", 1, json!([]), vec!["own data-web-0 by [\"StatefulSet\"]"]),
+        (
+            "Delete",
+            "Retain",
+            1,
+            json!([]),
+            vec!["own data-web-0 by [\"StatefulSet\"]"],
+        ),
         ("Delete", "Retain", 1, by_set(), vec![]),
-        ("Delete", "Delete", 1, json!([]), vec!["own data-web-0 by [\"StatefulSet\"]"]),
-        ("Retain", "Delete", 0, json!([]), vec!["own data-web-0 by [\"Pod\"]", "delete web-0"]),
-        ("Delete", "Delete", 0, by_set(), vec!["own data-web-0 by [\"Pod\"]", "delete web-0"]),
+        (
+            "Delete",
+            "Delete",
+            1,
+            json!([]),
+            vec!["own data-web-0 by [\"StatefulSet\"]"],
+        ),
+        (
+            "Retain",
+            "Delete",
+            0,
+            json!([]),
+            vec!["own data-web-0 by [\"Pod\"]", "delete web-0"],
+        ),
+        (
+            "Delete",
+            "Delete",
+            0,
+            by_set(),
+            vec!["own data-web-0 by [\"Pod\"]", "delete web-0"],
+        ),
         ("Delete", "Delete", 1, by_other(), vec![]),
     ] {
         let set = set(
@@ -269,13 +416,20 @@ fn claims_are_owned_by_what_they_shall_go_with() {
             claims: &claims,
             now: now(),
         });
-        assert_eq!(told(&plan), expected, "deleted: {deleted}, scaled: {scaled}, wanted: {wanted}");
+        assert_eq!(
+            told(&plan),
+            expected,
+            "deleted: {deleted}, scaled: {scaled}, wanted: {wanted}"
+        );
     }
 }
 
 #[test]
 fn a_pod_waits_for_claims_of_its_forerunner_to_go() {
-    let set = set(1, &json!({"spec": {"volumeClaimTemplates": [{"metadata": {"name": "data"}}]}}));
+    let set = set(
+        1,
+        &json!({"spec": {"volumeClaimTemplates": [{"metadata": {"name": "data"}}]}}),
+    );
     let stale = json!({"metadata": {"name": "data-web-0", "ownerReferences": [
         {"apiVersion": "v1", "kind": "Pod", "name": "web-0", "uid": "gone"}]}});
     for (changes, events) in [(json!({}), 0), (terminating(), 1)] {
@@ -295,7 +449,11 @@ fn a_pod_waits_for_claims_of_its_forerunner_to_go() {
 #[test]
 fn a_pod_gets_its_label_back_and_a_deleted_set_is_left_alone() {
     let revisions = revisions(&["new"]);
-    let stranger = member(0, &revisions[0], &json!({"metadata": {"labels": {"statefulset.kubernetes.io/pod-name": "x"}}}));
+    let stranger = member(
+        0,
+        &revisions[0],
+        &json!({"metadata": {"labels": {"statefulset.kubernetes.io/pod-name": "x"}}}),
+    );
     let plan = planned(&set(1, &json!({})), &[stranger], &revisions);
     assert_eq!(told(&plan), ["label web-0"]);
     assert!(planned(&set(3, &terminating()), &[], &revisions).steps.is_empty());

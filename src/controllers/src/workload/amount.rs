@@ -31,9 +31,18 @@ mod tests {
             (IntOrString::String("0%".into()), 7, 0, 0),
             (IntOrString::String("150%".into()), 2, 3, 3),
             (IntOrString::String("25".into()), 10, 0, 0),
-            (IntOrString::String("99%".into()), i32::MAX, 2_126_008_811, 2_126_008_810),
+            (
+                IntOrString::String("99%".into()),
+                i32::MAX,
+                2_126_008_811,
+                2_126_008_810,
+            ),
         ] {
-            assert_eq!((of(&amount, total, true), of(&amount, total, false)), (up, down), "{amount:?} of {total}");
+            assert_eq!(
+                (of(&amount, total, true), of(&amount, total, false)),
+                (up, down),
+                "{amount:?} of {total}"
+            );
         }
     }
 }

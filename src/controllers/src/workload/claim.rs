@@ -10,6 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::objects::controller_of;
+
 /// Objects by what they are to a controller. Others' are in none of these.
 #[derive(Clone, Debug)]
 pub struct Claims<K> {
@@ -19,11 +21,6 @@ pub struct Claims<K> {
     pub adopt: Vec<Arc<K>>,
     /// Its own, but it doesn't select them any more.
     pub release: Vec<Arc<K>>,
-}
-
-/// Who controls an object.
-pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
 /// Sorts `objects`, all of the owner's namespace.
@@ -73,24 +70,46 @@ mod tests {
         let owner = |uid: &str, controller: bool| json!([{"apiVersion": "v1", "kind": "K", "name": "n", "uid": uid, "controller": controller}]);
         let pod = |labels: Value, owners: Value, deleted: bool| -> Arc<Pod> {
             let deleted = deleted.then_some("2026-01-01T00:00:00Z");
-            let metadata = json!({"name": "p", "labels": labels, "ownerReferences": owners, "deletionTimestamp": deleted});
+            let metadata =
+                json!({"name": "p", "labels": labels, "ownerReferences": owners, "deletionTimestamp": deleted});
             Arc::new(serde_json::from_value(json!({"metadata": metadata})).unwrap())
         };
         let selector: LabelSelector = serde_json::from_value(json!({"matchLabels": {"app": "web"}})).unwrap();
         let (web, db) = (json!({"app": "web"}), json!({"app": "db"}));
         for (why, pod, expected, of_a_deleted_owner) in [
             ("its own", pod(web.clone(), owner("me", true), false), "owned", "owned"),
-            ("its own, ending", pod(web.clone(), owner("me", true), true), "owned", "owned"),
-            ("its own, astray", pod(db.clone(), owner("me", true), false), "release", "others'"),
-            ("another's", pod(web.clone(), owner("you", true), false), "others'", "others'"),
+            (
+                "its own, ending",
+                pod(web.clone(), owner("me", true), true),
+                "owned",
+                "owned",
+            ),
+            (
+                "its own, astray",
+                pod(db.clone(), owner("me", true), false),
+                "release",
+                "others'",
+            ),
+            (
+                "another's",
+                pod(web.clone(), owner("you", true), false),
+                "others'",
+                "others'",
+            ),
             ("nobody's", pod(web.clone(), json!([]), false), "adopt", "others'"),
-            ("owned by one who doesn't control it", pod(web.clone(), owner("you", false), false), "adopt", "others'"),
+            (
+                "owned by one who doesn't control it",
+                pod(web.clone(), owner("you", false), false),
+                "adopt",
+                "others'",
+            ),
             ("nobody's, ending", pod(web, json!([]), true), "others'", "others'"),
             ("not selected", pod(db, json!([]), false), "others'", "others'"),
         ] {
             for (is_deleted, expected) in [(false, expected), (true, of_a_deleted_owner)] {
                 let time = is_deleted.then_some("2026-01-01T00:00:00Z");
-                let owner: ObjectMeta = serde_json::from_value(json!({"uid": "me", "deletionTimestamp": time})).unwrap();
+                let owner: ObjectMeta =
+                    serde_json::from_value(json!({"uid": "me", "deletionTimestamp": time})).unwrap();
                 let claims = claim(&owner, &selector, [pod.clone()]);
                 let found = match (claims.owned.len(), claims.adopt.len(), claims.release.len()) {
                     (1, 0, 0) => "owned",

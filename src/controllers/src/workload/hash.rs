@@ -20,7 +20,10 @@ pub fn short(value: &Value, collisions: Option<i32>) -> String {
         write(&collisions.to_le_bytes());
     }
     let digits = hash.to_string();
-    digits.bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
+    digits
+        .bytes()
+        .map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()]))
+        .collect()
 }
 
 /// Whether two templates make the same pods: labels in `ignored` don't count, since they tell who made the template.
@@ -45,7 +48,9 @@ fn prune_metadata(template: &mut Value) {
         metadata.retain(|_, value| !empty(value));
     }
     if template.get("metadata").is_some_and(empty) {
-        template.as_object_mut().map(|template| template.shift_remove("metadata"));
+        template
+            .as_object_mut()
+            .map(|template| template.shift_remove("metadata"));
     }
 }
 
@@ -55,7 +60,10 @@ pub fn canonical(value: &Value) -> Value {
         Value::Object(fields) => {
             let mut fields: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
             fields.sort_unstable_by_key(|(key, _)| *key);
-            fields.into_iter().map(|(key, value)| (key.clone(), canonical(value))).collect()
+            fields
+                .into_iter()
+                .map(|(key, value)| (key.clone(), canonical(value)))
+                .collect()
         }
         Value::Array(items) => items.iter().map(canonical).collect(),
         other => other.clone(),

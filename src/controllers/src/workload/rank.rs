@@ -36,13 +36,20 @@ pub fn sort(pods: &mut [Arc<Pod>], doubled: impl Fn(&Pod) -> usize, now: Timesta
 
 /// What losing the pod costs, as somebody said; nothing if they said it wrong.
 fn cost(pod: &Pod) -> i32 {
-    pod.annotation(DELETION_COST).and_then(|cost| cost.parse().ok()).unwrap_or_default()
+    pod.annotation(DELETION_COST)
+        .and_then(|cost| cost.parse().ok())
+        .unwrap_or_default()
 }
 
 /// The order of magnitude, to the base of two, of how long ago that was. What has no time is youngest.
 fn age(since: Option<Timestamp>, now: Timestamp) -> Option<u32> {
     let age = now.duration_since(since?).as_nanos();
-    Some(u128::try_from(age).ok().and_then(u128::checked_ilog2).map_or(0, |magnitude| magnitude + 1))
+    Some(
+        u128::try_from(age)
+            .ok()
+            .and_then(u128::checked_ilog2)
+            .map_or(0, |magnitude| magnitude + 1),
+    )
 }
 
 #[cfg(test)]
@@ -74,19 +81,30 @@ mod tests {
 
     #[test]
     fn what_costs_least_to_lose_goes_first() {
-        let ready_at = |time: &str| json!({"status": {"conditions": [
-            {"type": "Ready", "status": "True", "lastTransitionTime": time}]}});
+        let ready_at = |time: &str| {
+            json!({"status": {"conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": time}]}})
+        };
         // Each is to be deleted before a pod on a node, running, ready and old.
         for (why, changes) in [
             ("it has no node", json!({"spec": {"nodeName": ""}})),
             ("it is pending", json!({"status": {"phase": "Pending"}})),
             ("nobody knows of it", json!({"status": {"phase": "Unknown"}})),
             ("it isn't ready", json!({"status": {"conditions": []}})),
-            ("it costs less", json!({"metadata": {"annotations": {DELETION_COST: "-1"}}})),
+            (
+                "it costs less",
+                json!({"metadata": {"annotations": {DELETION_COST: "-1"}}}),
+            ),
             ("there is another on its node", json!({"spec": {"nodeName": "doubled"}})),
             ("it has not been ready for long", ready_at("2026-01-01T11:00:00Z")),
-            ("it restarts", json!({"status": {"containerStatuses": [{"restartCount": 1}]}})),
-            ("it is younger", json!({"metadata": {"creationTimestamp": "2026-01-01T11:00:00Z"}})),
+            (
+                "it restarts",
+                json!({"status": {"containerStatuses": [{"restartCount": 1}]}}),
+            ),
+            (
+                "it is younger",
+                json!({"metadata": {"creationTimestamp": "2026-01-01T11:00:00Z"}}),
+            ),
         ] {
             let mut pods = [pod("a", &json!({})), pod("b", &changes)];
             let now = "2026-01-01T12:00:00Z".parse().unwrap();

@@ -107,7 +107,10 @@ pub fn wanted(
     let hash = hash::short(&wanted_data, collisions);
     // The name is a label of pods too, and their server cuts nothing.
     let name = format!("{}-{hash}", owner.name.chars().take(223).collect::<String>());
-    let mut labels = template.pointer("/metadata/labels").cloned().unwrap_or_else(|| json!({}));
+    let mut labels = template
+        .pointer("/metadata/labels")
+        .cloned()
+        .unwrap_or_else(|| json!({}));
     labels[label] = hash.clone().into();
     let object = json!({
         "apiVersion": "apps/v1",
@@ -126,7 +129,10 @@ pub fn wanted(
 
 /// Revisions that can go: the oldest of those that are not `live`, beyond `limit`.
 pub fn superfluous(revisions: &[Arc<Revision>], live: &BTreeSet<&str>, limit: i32) -> Vec<Arc<Revision>> {
-    let past: Vec<_> = revisions.iter().filter(|revision| !live.contains(revision.name())).collect();
+    let past: Vec<_> = revisions
+        .iter()
+        .filter(|revision| !live.contains(revision.name()))
+        .collect();
     let Ok(limit) = usize::try_from(limit) else {
         return vec![];
     };

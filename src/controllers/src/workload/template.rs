@@ -20,7 +20,10 @@ pub fn controller_ref<K: Resource<DynamicType = ()>>(owner: &ObjectMeta) -> Owne
 pub fn pod(template: &Value, owner: &OwnerReference) -> Value {
     let mut metadata = Map::new();
     for field in ["labels", "annotations", "finalizers"] {
-        if let Some(value) = template.pointer(&format!("/metadata/{field}")).filter(|value| !value.is_null()) {
+        if let Some(value) = template
+            .pointer(&format!("/metadata/{field}"))
+            .filter(|value| !value.is_null())
+        {
             metadata.insert(field.to_owned(), value.clone());
         }
     }

@@ -3,10 +3,11 @@
 use bosun_api::{
     field::{Errors, OrEmpty, Path, set_default},
     pod::defaults::template_defaults,
+    schedule::Schedule,
 };
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec};
 
-use super::{job, schedule::Schedule};
+use super::job;
 use crate::{core::pod::warnings, kind::Kind, template};
 
 /// Jobs get the time appended to the name, and their pods more than that.

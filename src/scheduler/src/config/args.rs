@@ -33,7 +33,7 @@ arguments!(InterPod { hard_pod_affinity_weight: Option<i64>, ignore_preferred_te
 arguments!(Fit { ignored_resources: Vec<String>, ignored_resource_groups: Vec<String>, scoring_strategy: Option<Scoring>, });
 arguments!(Spread { default_constraints: Vec<TopologySpreadConstraint>, defaulting_type: Option<String>, });
 arguments!(Balanced { resources: Vec<Resource>, });
-arguments!(Affinity { added_affinity: Option<NodeAffinity>, });
+arguments!(AddedTo { added_affinity: Option<NodeAffinity>, });
 arguments!(Binding { bind_timeout_seconds: Option<i64>, shape: Vec<Point>, });
 
 #[derive(Debug, Deserialize)]
@@ -106,7 +106,7 @@ pub(super) fn apply(
             }
         }
         Some(Plugin::NodeAffinity) => {
-            let args: Affinity = read(written, path)?;
+            let args: AddedTo = read(written, path)?;
             let required = (args.added_affinity.as_ref())
                 .and_then(|one| one.required_during_scheduling_ignored_during_execution.as_ref());
             profile.added = AddedAffinity {

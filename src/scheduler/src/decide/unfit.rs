@@ -40,7 +40,7 @@ impl Unfit {
         Self::default()
     }
 
-    pub(super) fn as_a_whole(mut self, plugin: Plugin, why: String) -> Self {
+    pub(super) fn with_whole(mut self, plugin: Plugin, why: String) -> Self {
         self.whole = Some(why);
         self.plugins.insert(plugin);
         self

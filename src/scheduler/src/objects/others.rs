@@ -74,7 +74,7 @@ struct BudgetSpec {
 #[serde(rename_all = "camelCase")]
 struct BudgetStatus {
     disruptions_allowed: Option<i32>,
-    disrupted_pods: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    disrupted_pods: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 impl From<Wire<BudgetSpec, BudgetStatus>> for Budget {

@@ -195,16 +195,19 @@ mod tests {
         fixtures::{cluster, node, pod},
     };
 
+    #[expect(clippy::needless_pass_by_value, reason = "so that tables read as tables")]
     fn term(app: &str, more: Value) -> Value {
         let mut one = json!({"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": app}}});
         one.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         one
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "so that tables read as tables")]
     fn near(terms: Value) -> Value {
         json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}})
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "so that tables read as tables")]
     fn far(terms: Value) -> Value {
         json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}})
     }

@@ -196,6 +196,7 @@ mod tests {
     use super::*;
     use crate::fixtures::{cluster, node, pod};
 
+    #[expect(clippy::needless_pass_by_value, reason = "so that tables read as tables")]
     fn constraint(more: Value) -> Value {
         let mut one = json!({"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule",
             "labelSelector": {"matchLabels": {"app": "web"}}});

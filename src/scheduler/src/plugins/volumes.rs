@@ -112,6 +112,7 @@ mod tests {
         objects::ZONE,
     };
 
+    #[expect(clippy::needless_pass_by_value, reason = "so that tables read as tables")]
     fn claim(name: &str, spec: Value, bound: bool) -> crate::objects::Claim {
         let annotations = if bound {
             json!({"pv.kubernetes.io/bind-completed": "yes"})

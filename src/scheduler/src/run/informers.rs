@@ -2,7 +2,7 @@
 
 use std::{marker::PhantomData, pin::Pin, sync::Arc};
 
-use bosun_client::informer::{Change as Heard, Config, Informer, Reader};
+use bosun_client::informer::{Change as Heard, Config, Informer};
 use futures_util::{
     Stream, StreamExt,
     future::{BoxFuture, join_all},
@@ -21,6 +21,9 @@ use crate::{
     engine::{Change, Event},
     objects::{Budget, Claim, Namespace, Node, Pod, StorageClass, Volume, Workload},
 };
+
+/// What one informer tells.
+type Told = Pin<Box<dyn Stream<Item = Event> + Send>>;
 
 /// What an informer needs to know of an object.
 trait Named {
@@ -141,7 +144,7 @@ impl KeptPod {
 
 /// What happens, as it is heard.
 pub(super) struct Events {
-    stream: SelectAll<Pin<Box<dyn Stream<Item = Event> + Send>>>,
+    stream: SelectAll<Told>,
     synced: Vec<BoxFuture<'static, ()>>,
 }
 
@@ -187,7 +190,7 @@ pub(super) fn start(client: &Client, tasks: &mut JoinSet<()>) -> Events {
 struct Starting<'a> {
     client: &'a Client,
     tasks: &'a mut JoinSet<()>,
-    streams: Vec<Pin<Box<dyn Stream<Item = Event> + Send>>>,
+    streams: Vec<Told>,
     synced: Vec<BoxFuture<'static, ()>>,
 }
 
@@ -198,7 +201,7 @@ impl Starting<'_> {
         T: Named + DeserializeOwned + Send + Sync + 'static,
     {
         let api: Api<Kept<K, T>> = Api::all(self.client.clone());
-        let (informer, reader): (Informer<Kept<K, T>>, Reader<Kept<K, T>>) = Informer::new(api, config);
+        let (informer, reader) = Informer::new(api, config);
         let mut changes = reader.subscribe();
         self.tasks.spawn(informer.run());
         self.synced.push(Box::pin(async move { reader.synced().await }));

@@ -51,14 +51,18 @@ impl Damage {
     /// Names the keys that damaged pages held, as far as the other table tells: `live` knows which changes should be
     /// there, `history` which keys.
     pub(super) fn name_lost(&mut self, db: &Connection) {
-        let expected = readable::<(Vec<u8>, i64)>(db, "SELECT key, id FROM live ORDER BY key");
+        let (expected, _) = readable(db, "SELECT key, id FROM live ORDER BY key", |row| {
+            <(Vec<u8>, i64)>::try_from(row)
+        });
         for (key, id) in expected {
             if !change_is_whole(db, id, &key) {
                 let revision = RowId(id).revision();
                 self.add(format!("{} at revision {revision} can't be read", key.escape_ascii()));
             }
         }
-        let mut keys = readable::<(Vec<u8>,)>(db, "SELECT key FROM history ORDER BY id");
+        let (mut keys, _) = readable(db, "SELECT key FROM history ORDER BY id", |row| {
+            <(Vec<u8>,)>::try_from(row)
+        });
         keys.sort();
         keys.dedup();
         for (key,) in keys {
@@ -70,14 +74,18 @@ impl Damage {
     }
 }
 
-/// The rows from both ends up to where they can't be read.
-fn readable<T: for<'a> TryFrom<&'a Row<'a>, Error = rusqlite::Error>>(db: &Connection, sql: &str) -> Vec<T> {
+/// The rows from both ends up to where they can't be read, and whether those are all.
+pub(super) fn readable<T>(
+    db: &Connection,
+    sql: &str,
+    take: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> (Vec<T>, bool) {
     let read = |sql: &str| -> (Vec<T>, bool) {
         let mut read = Vec::new();
         let all = db.prepare(sql).and_then(|mut statement| {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                read.push(T::try_from(row)?);
+                read.push(take(row)?);
             }
             Ok(())
         });
@@ -87,7 +95,7 @@ fn readable<T: for<'a> TryFrom<&'a Row<'a>, Error = rusqlite::Error>>(db: &Conne
     if !all {
         found.extend(read(&format!("{sql} DESC")).0);
     }
-    found
+    (found, all)
 }
 
 fn change_is_whole(db: &Connection, id: i64, key: &[u8]) -> bool {

@@ -6,6 +6,8 @@
 //!   store.db      `SQLite`; made as store.db.new and renamed, so it is never half a store
 //!   store.db-wal  its log, with the newest transactions
 //!   store.db-shm  the log's index, rebuilt at need
+//!   store.db.salvaged       a store made of a damaged one, about to take its place
+//!   store.db.damaged-N…     what it was made of
 //! ```
 
 use std::{
@@ -78,7 +80,64 @@ impl Directory {
         written.and(removed)
     }
 
+    /// Where a store is made of what can be salvaged.
+    pub(super) fn salvaging(&self) -> PathBuf {
+        self.dir.join("store.db.salvaging")
+    }
+
+    /// Copies the store's files as they are, under names that nothing else uses.
+    pub(super) fn set_aside(&self) -> Result<Vec<PathBuf>> {
+        let number = (1..1000).find(|number| !self.dir.join(format!("store.db.damaged-{number}")).exists());
+        let number: u32 = number.unwrap_or_default();
+        let mut aside = Vec::new();
+        for ending in ["", "-wal"] {
+            let from = self.dir.join(format!("store.db{ending}"));
+            let to = self.dir.join(format!("store.db.damaged-{number}{ending}"));
+            let failed = |error| io(&format!("copying {} to {}", from.display(), to.display()), &error);
+            if from.exists() {
+                fs::copy(&from, &to).map_err(failed)?;
+                File::open(&to).and_then(|file| file.sync_all()).map_err(failed)?;
+                aside.push(to);
+            }
+        }
+        Ok(aside)
+    }
+
+    /// Puts a finished store in the place of the damaged one.
+    pub(super) fn adopt(&self, new: &Path) -> Result<()> {
+        let failed = |error| io(&format!("finishing {}", new.display()), &error);
+        File::open(new).and_then(|file| file.sync_all()).map_err(failed)?;
+        fs::rename(new, self.salvaged()).map_err(failed)?;
+        sync_dir(&self.dir).map_err(failed)?;
+        self.finish_salvage()
+    }
+
+    fn salvaged(&self) -> PathBuf {
+        self.dir.join("store.db.salvaged")
+    }
+
+    /// From the moment there is a salvaged store it is the one that counts: the old one's log must not be taken for its.
+    fn finish_salvage(&self) -> Result<()> {
+        let salvaged = self.salvaged();
+        if !salvaged.exists() {
+            return Ok(());
+        }
+        let finish = || {
+            for old in ["store.db-wal", "store.db-shm"] {
+                match fs::remove_file(self.dir.join(old)) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            sync_dir(&self.dir)?;
+            fs::rename(&salvaged, self.store())?;
+            sync_dir(&self.dir)
+        };
+        finish().map_err(|error| io(&format!("putting {} in its place", salvaged.display()), &error))
+    }
+
     fn ensure_store(&self) -> Result<()> {
+        self.finish_salvage()?;
         let path = self.store();
         if path.exists() {
             let result = fs::set_permissions(&path, Permissions::from_mode(0o600));
@@ -137,7 +196,7 @@ fn lock(path: &Path) -> Result<File> {
 }
 
 /// An empty store, in a single file.
-fn create(path: &Path) -> rusqlite::Result<()> {
+pub(super) fn create(path: &Path) -> rusqlite::Result<()> {
     let db = connect(path)?;
     // A file beside it would outlive a crash, and be taken for the next one's.
     db.pragma_update(None, "journal_mode", "MEMORY")?;
@@ -152,7 +211,7 @@ fn create(path: &Path) -> rusqlite::Result<()> {
     ))
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.pragma_update(None, "mmap_size", 0)?;

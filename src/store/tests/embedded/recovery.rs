@@ -345,6 +345,105 @@ async fn a_damaged_page_is_reported_with_what_it_held() {
     assert_eq!(store.range(all(), 0, None).await.unwrap().count, 200);
 }
 
+/// Every key with its value, from a store that was salvaged and goes on.
+async fn salvaged(dir: &Path) -> BTreeMap<Bytes, Bytes> {
+    let store = Embedded::open(options(dir)).await.unwrap();
+    let now = store.range(all(), 0, None).await.unwrap();
+    assert!(now.revision > Revision(1_000_000), "{}", now.revision);
+    let next = store.commit(just([put("/next", "1")])).await.unwrap();
+    assert_eq!(next.0, now.revision.0 + 1);
+    now.kvs.into_iter().map(|kv| (kv.key, kv.value)).collect()
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_dropped_by_name_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(options(dir.path())).await.unwrap();
+    let name = |number: usize| format!("/key-{number:03}");
+    for number in 0..200 {
+        let value = format!("value of {number:03} {}", "x".repeat(900));
+        store.commit(just([put(&name(number), &value)])).await.unwrap();
+    }
+    drop(store);
+    assert_eq!(Embedded::salvage(dir.path()), Ok(None));
+    let path = dir.path().join(STORE);
+    let whole = fs::read(&path).unwrap();
+    let page_of = |needle: &[u8]| {
+        let at = whole.windows(needle.len()).position(|window| window == needle).unwrap();
+        at / 4096 * 4096
+    };
+    let has = |page: &[u8], needle: &[u8]| page.windows(needle.len()).any(|window| window == needle);
+    let entries = whole
+        .chunks(4096)
+        .position(|page| has(page, b"/key-150") && !has(page, b"value of"));
+    // A page of values is lost with its keys; one of entries is made again from the changes.
+    for (page, values) in [(page_of(b"value of 100"), true), (entries.unwrap() * 4096, false)] {
+        fs::write(&path, &whole).unwrap();
+        let held: Vec<_> = (0..200)
+            .filter(|number| values && page_of(format!("value of {number:03}").as_bytes()) == page)
+            .map(name)
+            .collect();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[0xaa; 4096], page as u64).unwrap();
+        let report = Embedded::salvage(dir.path()).unwrap().unwrap();
+        assert_eq!(report.kept, 200 - held.len(), "{report:?}");
+        assert_eq!(report.lost.len(), held.len(), "{report:?}");
+        for key in &held {
+            assert!(
+                report.lost.iter().any(|line| line.starts_with(key)),
+                "{key}: {report:?}"
+            );
+        }
+        assert!(report.aside.iter().all(|path| path.exists()), "{report:?}");
+        let now = salvaged(dir.path()).await;
+        for number in 0..200 {
+            let there = now.contains_key(name(number).as_bytes());
+            assert_eq!(there, !held.contains(&name(number)), "{number}");
+        }
+        assert_eq!(Embedded::salvage(dir.path()), Ok(None));
+    }
+}
+
+#[test]
+fn a_salvage_that_was_interrupted_is_finished_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let store = Embedded::open(options(dir.path())).await.unwrap();
+        store.commit(just([put("/a", "1")])).await.unwrap();
+        store.snapshot(&dir.path().join("store.db.salvaged")).await.unwrap();
+        store.commit(just([put("/b", "1")])).await.unwrap();
+        drop(store);
+        fs::write(dir.path().join(LOG), b"of the other store").unwrap();
+        let store = Embedded::open(options(dir.path())).await.unwrap();
+        assert_eq!(store.range(all(), 0, None).await.unwrap().count, 1);
+    });
+    assert!(!dir.path().join("store.db.salvaged").exists());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_salvaged_was_stored_so_once(fault in fault(), log in any::<bool>()) {
+        let original = original();
+        let (_home, dir) = copy(original);
+        fault.apply(&dir.join(if log { LOG } else { STORE }), original.dir.path());
+        match Embedded::salvage(&dir) {
+            Ok(Some(report)) => {
+                let now = runtime().block_on(salvaged(&dir));
+                prop_assert_eq!(now.len(), report.kept);
+                for (key, value) in now {
+                    let known = original.states.iter().any(|state| state.get(&key).is_some_and(|kv| kv.value == value));
+                    prop_assert!(known, "{:?} never had this value", key);
+                }
+            }
+            // Nothing was damaged, or nothing of it can be read.
+            Ok(None) | Err(Error::Damaged(_)) => {}
+            Err(error) => prop_assert!(false, "{error}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_damaged_while_the_store_is_open_is_named_and_not_served_and_the_rest_is() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    Reason, Request, User,
+    Notes, Reason, Request, User,
     auth::{names::NODES, objects::fake::Stored},
     registry,
 };
@@ -56,6 +56,7 @@ fn request(user: &User, group: &str, plural: &str, subresource: &str, namespace:
         name: String::new(),
         path: String::new(),
         now: Timestamp::UNIX_EPOCH,
+        notes: Notes::default(),
     }
 }
 
@@ -272,6 +273,33 @@ async fn whoever_makes_pods_is_warned() {
     assert_eq!(
         outcome.warnings,
         ["would violate PodSecurity \"baseline:latest\": host namespaces (hostPID=true)"]
+    );
+}
+
+#[tokio::test]
+async fn the_audit_log_is_told_what_is_enforced_and_what_is_only_spoken_of_there() {
+    let labels = json!({"metadata": {"labels": {
+        "pod-security.kubernetes.io/audit": "baseline", "pod-security.kubernetes.io/enforce": "privileged",
+    }}});
+    let world = world(&[("", "namespaces", named("", "a", labels))]);
+    let mut risky = pod();
+    risky["spec"]["hostPID"] = true.into();
+    let request = request(&User::default(), "", "pods", "", "a");
+    let outcome = world.ask(&request, Operation::Create, risky, None).await.unwrap();
+    assert!(outcome.warnings.is_empty());
+    let notes: Vec<_> = request.notes.all().into_iter().collect();
+    assert_eq!(
+        notes,
+        [
+            (
+                "pod-security.kubernetes.io/audit-violations",
+                "would violate PodSecurity \"baseline:latest\": host namespaces (hostPID=true)".to_owned()
+            ),
+            (
+                "pod-security.kubernetes.io/enforce-policy",
+                "privileged:latest".to_owned()
+            ),
+        ]
     );
 }
 

@@ -3,7 +3,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    Resource,
+    Notes, Resource,
     auth::{authorize::rbac, objects::fake::Stored},
     registry::builtin,
 };
@@ -58,6 +58,7 @@ async fn ask(group: &str, plural: &str, namespace: &str, user: &User, object: Va
         name: String::new(),
         path: String::new(),
         now: Timestamp::UNIX_EPOCH,
+        notes: Notes::default(),
     };
     reviews(directory.path()).create(&request, object).await
 }
@@ -232,6 +233,7 @@ async fn tokens_are_reviewed() {
             name: String::new(),
             path: String::new(),
             now,
+            notes: Notes::default(),
         };
         reviews
             .create(&request, json!({ "spec": spec }))

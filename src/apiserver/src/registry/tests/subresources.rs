@@ -75,6 +75,61 @@ async fn a_workload_is_scaled_through_its_scale() {
 }
 
 #[tokio::test]
+async fn whoever_applies_a_scale_owns_the_number_of_replicas() {
+    let world = World::new().await;
+    let apply = async |path: &str, manager: &str, force: bool, config: Value| {
+        let request = world.request("patch", path, "default", "x");
+        let options = WriteOptions {
+            field_manager: manager.to_owned(),
+            force,
+            ..options()
+        };
+        let written = world
+            .registry
+            .patch(&request, PatchType::Apply, config.into(), &options)
+            .await?;
+        Ok::<_, Status>(decode(&written.json))
+    };
+    let (object, scale) = ("apps/v1/deployments", "apps/v1/deployments/scale");
+    let wanted = |replicas: i64| json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "x"}, "spec": {"replicas": replicas}});
+    let owners = async || {
+        let object = world.get(object, "default", "x").await.unwrap();
+        let entries = object["metadata"]["managedFields"].as_array().unwrap().clone();
+        let owners = entries
+            .into_iter()
+            .filter(|entry| entry["fieldsV1"]["f:spec"]["f:replicas"].is_object());
+        let mut owners: Vec<_> = owners
+            .map(|entry| entry["manager"].as_str().unwrap().to_owned())
+            .collect();
+        owners.sort();
+        (object["spec"]["replicas"].as_i64().unwrap(), owners)
+    };
+    apply(object, "ann", false, deployment()).await.unwrap();
+    assert_eq!(owners().await, (1, vec!["ann".to_owned()]));
+    let conflict = apply(scale, "bob", false, wanted(3)).await.unwrap_err();
+    assert_eq!(conflict.reason, Reason::Conflict);
+    assert!(
+        conflict.message.contains("\"ann\"") && conflict.message.contains(".spec.replicas"),
+        "{conflict}"
+    );
+    // The same number is no conflict: both own it.
+    apply(scale, "bob", false, wanted(1)).await.unwrap();
+    assert_eq!(owners().await, (1, vec!["ann".to_owned(), "bob".to_owned()]));
+    let scaled = apply(scale, "bob", true, wanted(3)).await.unwrap();
+    assert_eq!(
+        (&scaled["kind"], &scaled["spec"]["replicas"]),
+        (&json!("Scale"), &json!(3))
+    );
+    assert_eq!(owners().await, (3, vec!["bob".to_owned()]));
+    let conflict = apply(object, "ann", false, deployment()).await.unwrap_err();
+    assert!(conflict.message.contains("\"bob\""), "{conflict}");
+    // Again the same: nothing changes.
+    let before = world.get(object, "default", "x").await.unwrap();
+    apply(scale, "bob", false, wanted(3)).await.unwrap();
+    assert_eq!(world.get(object, "default", "x").await.unwrap(), before);
+}
+
+#[tokio::test]
 async fn a_pod_is_bound_once() {
     let world = World::new().await;
     world.create("v1/pods", "default", pod("x")).await.unwrap();
