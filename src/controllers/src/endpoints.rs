@@ -8,7 +8,10 @@ mod backend;
 mod pack;
 mod subsets;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use bosun_api::selector;
@@ -21,6 +24,8 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, PostParams},
 };
+
+use parking_lot::Mutex;
 
 use self::{
     backend::{Backend, backends, first_family, is_of},
@@ -298,12 +303,19 @@ impl Controller for Slices {
 
 /// Keeps Endpoints of services that select pods. Its keys are services.
 #[derive(Debug)]
-pub struct OldEndpoints(Context);
+pub struct OldEndpoints {
+    context: Context,
+    /// Services that were heard to be deleted, whose Endpoints go with them whoever wrote them.
+    deleted: Arc<Mutex<HashSet<ObjectKey>>>,
+}
 
 impl OldEndpoints {
     /// Under the identity of the context's client.
     pub fn new(context: &Context) -> Self {
-        Self(context.clone())
+        Self {
+            context: context.clone(),
+            deleted: Arc::default(),
+        }
     }
 }
 
@@ -316,31 +328,41 @@ impl Controller for OldEndpoints {
     }
 
     fn watch(self: &Arc<Self>, watches: &mut Watches<ObjectKey>) {
-        let informers = &self.0.informers;
-        watches.on(&informers.services, |change| Some(ObjectKey::of(&**change.object())));
+        let informers = &self.context.informers;
+        let deleted = self.deleted.clone();
+        watches.on(&informers.services, move |change| {
+            let key = ObjectKey::of(&**change.object());
+            if matches!(change, Change::Deleted(_)) {
+                deleted.lock().insert(key.clone());
+            }
+            Some(key)
+        });
         watches.on(&informers.endpoints, |change| Some(ObjectKey::of(&**change.object())));
-        let context = self.0.clone();
+        let context = self.context.clone();
         watches.on(&informers.pods, move |change| services_of(&context, change));
     }
 
     async fn sync(&self, key: &ObjectKey) -> Result<Done, SyncError> {
-        let informers = &self.0.informers;
-        let api: Api<core::Endpoints> = Api::namespaced(self.0.client.clone(), &key.namespace);
+        let informers = &self.context.informers;
+        let api: Api<core::Endpoints> = Api::namespaced(self.context.client.clone(), &key.namespace);
         let held = informers.endpoints.get(key);
         let Some(service) = informers.services.get(key) else {
-            // Endpoints have no owner: they go by name.
-            if let Some(held) = held.filter(|held| held.labels().contains_key(ENDPOINTS_MANAGED_BY)) {
+            // Endpoints have no owner: they go by name. Those that were written before their service stay.
+            let goes = self.deleted.lock().contains(key);
+            let goes = |held: &Endpoints| goes || held.labels().contains_key(ENDPOINTS_MANAGED_BY);
+            if let Some(held) = held.filter(|held| goes(held)) {
                 match call(api.delete(&key.name, &only(&*held))).await {
                     Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error.into()),
                     _ => {}
                 }
             }
+            self.deleted.lock().remove(key);
             return Ok(Done::Settled);
         };
         if service.spec.selector.is_empty() || service.spec.type_ == "ExternalName" {
             return Ok(Done::Settled);
         }
-        let pods = selected(&self.0, &service);
+        let pods = selected(&self.context, &service);
         let found: Vec<Backend> = backends(&service, pods.iter().map(|pod| &**pod), first_family(&service));
         let subsets = subsets::subsets(&found);
         let mut labels = service.labels().clone();

@@ -16,6 +16,11 @@
 //! - [`config`]: how the cluster is to be.
 //! - [`workload`]: what those share that keep pods: [`deployment`], [`replica_set`] (and ReplicationControllers),
 //!   [`stateful_set`], [`daemon_set`], [`job`], [`cron_job`].
+//! - Upkeep: [`garbage`] and [`namespace`] delete what has lost its owners and what is in deleted namespaces;
+//!   [`service_account`] and [`root_ca`] give namespaces what their pods need; [`node_lifecycle`], [`node_cidr`] and
+//!   [`pod_gc`] see to nodes and the pods of those that are gone; [`certificates`] and [`bootstrap`] let nodes join;
+//!   [`endpoints`] tells where services are served, [`disruption`] how many pods may be evicted, [`quota`] what is
+//!   used; [`ttl_after_finished`] deletes Jobs.
 
 pub mod bootstrap;
 pub mod certificates;
@@ -33,6 +38,7 @@ pub mod node_cidr;
 pub mod node_lifecycle;
 pub mod objects;
 pub mod pod_gc;
+pub mod quota;
 pub mod replica_set;
 pub mod root_ca;
 pub mod runtime;
@@ -186,6 +192,11 @@ const CONTROLLERS: &[Row] = &[
         name: "disruption",
         account: "disruption-controller",
         run: |context| run(disruption::Disruptions::new(&context), context.metrics),
+    },
+    Row {
+        name: "resourcequota",
+        account: "resourcequota-controller",
+        run: |context| run(quota::Quotas::new(&context), context.metrics),
     },
     Row {
         name: "ttl-after-finished",
