@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use bosun_client::connect::{self, AccessError, Connection};
 use bosun_cri::{
     CriClient, EndpointError, Runtime, RuntimeEvent,
     managed::{Managed, ManagedConfig},
@@ -26,7 +27,6 @@ use bosun_net::{
     config::{DEFAULT_NETWORK, InstallError, NetworkConfig, PLUGIN, install_plugin, write_conflist},
     node::{NodeNet, Swept},
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, watch},
@@ -35,7 +35,7 @@ use tokio::{
 
 use crate::{
     admin::{self, AdminError},
-    api::{self, Api},
+    api::{self, Api, supply::Supply},
     cgroup::Cgroups,
     config::{AgentConfig, ClusterConfig, RuntimeEndpoint},
     facts::{self, machine::Machine},
@@ -79,15 +79,7 @@ pub enum AgentError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: Box<kube::config::KubeconfigError>,
-    },
-    /// No client can be made of the kubeconfig.
-    #[error("preparing to speak to the control plane that {} names", path.display())]
-    Client {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: Box<kube::Error>,
+        source: Box<AccessError>,
     },
     /// The status socket can't be made.
     #[error("opening the status socket")]
@@ -134,7 +126,7 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
         network.use_ranges(&config.pod_cidrs).await?;
     }
     let client = match &config.cluster {
-        Some(cluster) => Some((connect_to_cluster(cluster).await?, cluster.clone())),
+        Some(cluster) => Some((connect_to_cluster(cluster)?, cluster.clone())),
         None => None,
     };
     let (managed, runtime) = connect(&config)?;
@@ -143,6 +135,12 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
         path: facts::MEMINFO,
         source,
     })?;
+    let mut tasks = JoinSet::new();
+    let supply = client.as_ref().map(|(client, _)| {
+        let (supply, publisher) = Supply::new(client, &config.node_name);
+        tasks.spawn(publisher.run());
+        Arc::new(supply)
+    });
     let node = Arc::new(Node {
         name: config.node_name.clone(),
         places,
@@ -158,9 +156,9 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
         host_addresses: host_addresses(&config),
         allocatable_milli_cpu: machine.milli_cpu,
         allocatable_memory: machine.allocatable_memory(),
+        supply: supply.clone(),
         runtime,
     });
-    let mut tasks = JoinSet::new();
     let mut sources = BTreeSet::new();
     let (pod_tx, pod_rx) = mpsc::channel(64);
     let invalid: InvalidManifests = Arc::new(RwLock::new(BTreeMap::new()));
@@ -171,13 +169,17 @@ pub async fn run(config: AgentConfig, started: impl FnOnce()) -> Result<(), Agen
         tasks.spawn(source::from_manifests(manifest_rx, pod_tx.clone(), invalid.clone()));
         source
     });
-    if let Some((client, cluster)) = client {
+    if config.manifest_dir.is_none() {
+        node.board.expect(BTreeSet::new());
+    }
+    if let (Some((client, cluster)), Some(supply)) = (client, supply) {
         sources.insert(Source::Api);
         let api = Api {
             client,
             node: node.clone(),
             config: Arc::new(cluster),
             machine: Arc::new(machine),
+            supply,
         };
         join_cluster(api, pod_tx.clone(), network.clone(), &mut tasks);
     }
@@ -209,20 +211,14 @@ fn join_cluster(api: Api, pod_tx: mpsc::Sender<PodEvent>, network: Network, task
     tasks.spawn(api::run(api, told));
 }
 
-async fn connect_to_cluster(cluster: &ClusterConfig) -> Result<kube::Client, AgentError> {
+fn connect_to_cluster(cluster: &ClusterConfig) -> Result<kube::Client, AgentError> {
     let path = &cluster.kubeconfig;
-    let read = async {
-        let kubeconfig = Kubeconfig::read_from(path)?;
-        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
-    };
-    let config = read.await.map_err(|source| AgentError::Kubeconfig {
+    let options = connect::Options::default();
+    let connection = Connection::from_kubeconfig(path, options).map_err(|source| AgentError::Kubeconfig {
         path: path.clone(),
         source: Box::new(source),
     })?;
-    kube::Client::try_from(config).map_err(|source| AgentError::Client {
-        path: path.clone(),
-        source: Box::new(source),
-    })
+    Ok(connection.client())
 }
 
 fn host_addresses(config: &AgentConfig) -> Vec<IpAddr> {
