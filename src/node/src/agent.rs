@@ -37,7 +37,7 @@ use tokio::{
 
 use crate::{
     admin::{self, AdminError},
-    api::{self, Api},
+    api::{self, Api, supply::Supply},
     cgroup::Cgroups,
     config::{AgentConfig, ClusterConfig, RuntimeEndpoint},
     facts::{self, machine::Machine},
@@ -158,6 +158,12 @@ pub async fn run(config: AgentConfig, given: Option<Membership>, started: impl F
         path: facts::MEMINFO,
         source,
     })?;
+    let mut tasks = JoinSet::new();
+    let supply = membership.as_ref().map(|(membership, _)| {
+        let (supply, publisher) = Supply::new(&membership.client, &config.node_name);
+        tasks.spawn(publisher.run());
+        Arc::new(supply)
+    });
     let node = Arc::new(Node {
         name: config.node_name.clone(),
         places,
@@ -173,6 +179,7 @@ pub async fn run(config: AgentConfig, given: Option<Membership>, started: impl F
         host_addresses: host_addresses(&config),
         allocatable_milli_cpu: machine.milli_cpu,
         allocatable_memory: machine.allocatable_memory(),
+        supply: supply.clone(),
         runtime,
     });
     let mut sources = BTreeSet::new();
@@ -185,7 +192,10 @@ pub async fn run(config: AgentConfig, given: Option<Membership>, started: impl F
         tasks.spawn(source::from_manifests(manifest_rx, pod_tx.clone(), invalid.clone()));
         source
     });
-    if let Some((membership, cluster)) = membership {
+    if config.manifest_dir.is_none() {
+        node.board.expect(BTreeSet::new());
+    }
+    if let (Some((membership, cluster)), Some(supply)) = (membership, supply) {
         sources.insert(Source::Api);
         tasks.spawn(own_api(&membership, &node, cluster.port).await?);
         let api = Api {
@@ -193,6 +203,7 @@ pub async fn run(config: AgentConfig, given: Option<Membership>, started: impl F
             node: node.clone(),
             config: Arc::new(cluster),
             machine: Arc::new(machine),
+            supply,
         };
         join_cluster(api, pod_tx.clone(), network.clone(), &mut tasks);
     }

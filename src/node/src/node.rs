@@ -17,8 +17,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    cgroup::Cgroups, images::Images, places::Places, pod::backoff::Limits, probe::Prober, routes::Routes,
-    source::Source,
+    api::supply::Supply, cgroup::Cgroups, images::Images, places::Places, pod::backoff::Limits, probe::Prober,
+    routes::Routes, source::Source,
 };
 
 /// The node, as its pods' workers see it.
@@ -47,6 +47,8 @@ pub struct Node {
     pub routes: Routes,
     /// What is known of each pod, for those who ask.
     pub board: Board,
+    /// What pods have of the control plane, if there is one.
+    pub supply: Option<Arc<Supply>>,
     /// The node's addresses, the primary first.
     pub host_addresses: Vec<IpAddr>,
     /// Processor time for pods, in thousandths.

@@ -1,12 +1,15 @@
 //! One pod's life: what to do is decided in pure modules, done by [`apply`], driven by [`worker`].
 
 pub mod apply;
+pub mod atomic_dir;
 pub mod backoff;
 pub mod container;
 pub mod env;
 pub mod hooks;
+pub mod news;
 pub mod observed;
 pub mod orphan;
+pub mod payload;
 pub mod phase;
 pub mod plan;
 pub mod sandbox;

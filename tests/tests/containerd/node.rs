@@ -220,3 +220,151 @@ async fn pods_go_on_while_the_control_plane_is_away_and_are_told_of_when_it_is_b
     is_gone(&server, "a").await;
     node.finish().await
 }
+
+#[tokio::test]
+async fn what_a_pod_uses_is_in_its_volumes_and_environment_and_changes_with_it() -> anyhow::Result<()> {
+    let (server, node) = cluster().await?;
+    let words = |line: &'static str| line.split_whitespace();
+    for line in [
+        "create configmap kube-root-ca.crt --from-literal=ca.crt=authority",
+        "create configmap settings --from-literal=colour=red",
+        "create secret generic door --from-literal=key=1234",
+    ] {
+        server.kubectl(words(line)).await?;
+    }
+    let reference = json!({"secretKeyRef": {"name": "door", "key": "key"}});
+    let main = idle("main")
+        .set("/env", json!([{"name": "KEY", "valueFrom": reference}]))
+        .set("/envFrom", json!([{"configMapRef": {"name": "settings"}}]))
+        .set(
+            "/volumeMounts",
+            json!([{"name": "settings", "mountPath": "/settings"}, {"name": "door", "mountPath": "/door"}]),
+        );
+    let manifest = bound("a")
+        .set("/spec/automountServiceAccountToken", true.into())
+        .volume("settings", json!({"configMap": {"name": "settings"}}))
+        .volume("door", json!({"secret": {"secretName": "door", "defaultMode": 0o400}}))
+        .with(main);
+    create(&server, &manifest).await?;
+    let id = until(&server, "a", "ready", |pod| {
+        is_ready(pod)?;
+        let id = pod["status"]["containerStatuses"][0]["containerID"].as_str();
+        Ok(id.context("no id")?.trim_start_matches("containerd://").to_owned())
+    })
+    .await;
+    let said = node.exec(&id, &["sh", "-c", "echo $KEY $colour"]).await?;
+    ensure!(said == "1234 red\n", "{said}");
+    let said = node.exec(&id, &["cat", "/settings/colour", "/door/key"]).await?;
+    ensure!(said == "red1234", "{said}");
+    let account = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let said = node
+        .exec(
+            &id,
+            &[
+                "sh",
+                "-c",
+                &format!("cd {account} && cat ca.crt namespace && wc -c <token"),
+            ],
+        )
+        .await?;
+    ensure!(said.starts_with("authoritydefault"), "{said}");
+    let length: usize = said.trim_start_matches("authoritydefault").trim().parse()?;
+    ensure!(length > 100, "a token of {length} bytes");
+    let refused = node.exec(&id, &["touch", "/settings/mine"]).await;
+    ensure!(refused.is_err(), "the volume can be written to");
+
+    let patch = json!({"data": {"colour": "blue", "shape": "round"}}).to_string();
+    server.kubectl(["patch", "configmap", "settings", "-p", &patch]).await?;
+    eventually(PATIENCE, "the change is in the volume", async || {
+        let said = node.exec(&id, &["sh", "-c", "cat /settings/*"]).await?;
+        ensure!(said == "blueround", "{said}");
+        Ok(())
+    })
+    .await;
+    // The agent that comes after keeps it current, too.
+    let mut node = node;
+    node.restart_agent().await?;
+    let patch = json!({"data": {"shape": null}}).to_string();
+    server
+        .kubectl(["patch", "configmap", "settings", "--type=merge", "-p", &patch])
+        .await?;
+    eventually(PATIENCE, "the second change is in the volume", async || {
+        let said = node.exec(&id, &["sh", "-c", "cat /settings/*"]).await?;
+        ensure!(said == "blue", "{said}");
+        Ok(())
+    })
+    .await;
+    server.kubectl(["delete", "pod", "a", "--wait=false"]).await?;
+    is_gone(&server, "a").await;
+    node.finish().await
+}
+
+#[tokio::test]
+async fn a_pod_waits_for_what_is_missing_and_says_for_what() -> anyhow::Result<()> {
+    let (server, node) = cluster().await?;
+    let reference = json!({"secretKeyRef": {"name": "door", "key": "key"}});
+    let unset = idle("main").set("/env", json!([{"name": "KEY", "valueFrom": reference}]));
+    create(&server, &bound("env").with(unset)).await?;
+    let mounted = idle("main").set("/volumeMounts", json!([{"name": "v", "mountPath": "/v"}]));
+    let volume = bound("volume").volume("v", json!({"configMap": {"name": "settings"}}));
+    create(&server, &volume.with(mounted)).await?;
+    until(&server, "env", "waiting for its secret", |pod| {
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        ensure!(waiting["reason"] == "CreateContainerConfigError", "{waiting}");
+        ensure!(waiting["message"] == "secret \"door\" not found", "{waiting}");
+        Ok(())
+    })
+    .await;
+    eventually(PATIENCE, "the event", async || {
+        let events = get(&server, &["events", "--field-selector=involvedObject.name=volume"]).await?;
+        let mut events = events["items"].as_array().into_iter().flatten();
+        let found = events
+            .find(|event| event["reason"] == "FailedMount")
+            .context("no FailedMount")?;
+        let expected = "MountVolume.SetUp failed for volume \"v\" : configmap \"settings\" not found";
+        ensure!(found["message"] == expected && found["type"] == "Warning", "{found}");
+        Ok(())
+    })
+    .await;
+    server
+        .kubectl(["create", "secret", "generic", "door", "--from-literal=key=1"])
+        .await?;
+    server
+        .kubectl(["create", "configmap", "settings", "--from-literal=a=b"])
+        .await?;
+    for pod in ["env", "volume"] {
+        until(&server, pod, "ready", is_ready).await;
+        server.kubectl(["delete", "pod", pod, "--wait=false"]).await?;
+        is_gone(&server, pod).await;
+    }
+    node.finish().await
+}
+
+#[tokio::test]
+async fn a_static_pod_is_shown_by_a_mirror_that_is_made_again_and_never_run() -> anyhow::Result<()> {
+    let (server, node) = cluster().await?;
+    node.apply(&pod("web").with(idle("main")))?;
+    let mirror = until(&server, "web-n1", "shown as it is", |pod| {
+        let annotations = &pod["metadata"]["annotations"];
+        ensure!(annotations["kubernetes.io/config.source"] == "file", "{annotations}");
+        let hash = &annotations["kubernetes.io/config.hash"];
+        ensure!(annotations["kubernetes.io/config.mirror"] == *hash, "{annotations}");
+        ensure!(pod["metadata"]["ownerReferences"][0]["kind"] == "Node");
+        is_ready(pod)?;
+        Ok(pod.clone())
+    })
+    .await;
+    let container = |pod: &Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
+    server.kubectl(["delete", "pod", "web-n1", "--wait=false"]).await?;
+    until(&server, "web-n1", "shown again", |pod| {
+        ensure!(pod["metadata"]["uid"] != mirror["metadata"]["uid"], "the same object");
+        is_ready(pod)?;
+        ensure!(container(pod) == container(&mirror), "another container runs");
+        Ok(())
+    })
+    .await;
+    ensure!(node.pods().await?.pods().count() == 1, "the mirror runs, too");
+    node.remove("web")?;
+    is_gone(&server, "web-n1").await;
+    node.finish().await
+}

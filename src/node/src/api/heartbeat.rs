@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bosun_client::{CallError, backoff::Backoff, call};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -12,10 +13,7 @@ use k8s_openapi::{
 };
 use kube::api::{Api as KubeApi, PostParams};
 
-use super::{
-    Api,
-    call::{CallError, Delays, call},
-};
+use super::{Api, delay};
 use crate::pod::words::chain;
 
 /// Where nodes' leases are.
@@ -32,18 +30,18 @@ const UNREGISTERED: Duration = Duration::from_millis(200);
 pub async fn keep(api: Api) {
     let leases: KubeApi<Lease> = KubeApi::namespaced(api.client.clone(), NAMESPACE);
     let nodes: KubeApi<NodeObject> = KubeApi::all(api.client.clone());
-    let mut delays = Delays::new(Duration::from_millis(200), Duration::from_secs(7));
+    let mut delays = Backoff::new(Duration::from_millis(200), Duration::from_secs(7));
     let mut known: Option<Lease> = None;
     loop {
         let wait = match renew(&api, &leases, &nodes, known.take()).await {
             Ok(renewed) => {
-                delays.reset();
+                delays.succeeded();
                 known = renewed;
                 if known.is_some() { INTERVAL } else { UNREGISTERED }
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "the node's lease is not renewed; trying again");
-                delays.after(&error)
+                delay(&mut delays, &error)
             }
         };
         tokio::time::sleep(wait).await;

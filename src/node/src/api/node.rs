@@ -1,25 +1,19 @@
 //! This node's object kept current: registered, its status patched when it changes and every five minutes, the ranges
 //! for its pods taken from it.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
+use bosun_client::{CallError, Change, Informer, backoff::Backoff, call, events::Type, informer, projected};
 use bosun_cri::RuntimeEvent;
 use bosun_net::cidr::Cidr;
-use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::{Node as NodeObject, NodeStatus};
-use kube::{
-    api::{Api as KubeApi, Patch, PatchParams},
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
-};
+use kube::api::{Api as KubeApi, Patch, PatchParams};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Api,
-    call::{CallError, Delays, call},
+    Api, delay,
     node_status::{self, View},
     patch::status_patch,
     register::register,
@@ -33,10 +27,25 @@ const IMPATIENT: Duration = Duration::from_millis(200);
 /// At least so often the status is written, changed or not.
 const REPORT: Duration = Duration::from_mins(5);
 
+projected! {
+    /// What is read of this node's object when it changes.
+    struct OwnNode: NodeObject, without annotations {
+        spec: OwnSpec,
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct OwnSpec {
+    #[serde(rename = "podCIDRs")]
+    pod_cidrs: Option<Vec<String>>,
+}
+
 /// Keeps the object for as long as it is polled.
 pub async fn keep(
     api: Api,
     ranges_tx: watch::Sender<Option<Vec<Cidr>>>,
+    uid_tx: watch::Sender<Option<String>>,
     mut network: watch::Receiver<Result<(), String>>,
 ) {
     let nodes: KubeApi<NodeObject> = KubeApi::all(api.client.clone());
@@ -44,18 +53,26 @@ pub async fn keep(
         nodes: nodes.clone(),
         told: NodeStatus::default(),
         reported: None,
-        delays: Delays::new(Duration::from_millis(200), Duration::from_secs(7)),
+        delays: Backoff::new(Duration::from_millis(200), Duration::from_secs(7)),
         api,
     };
-    let own = watcher::Config::default().fields(&format!("metadata.name={}", keeper.api.node.name));
+    let own = informer::Config::default().fields(format!("metadata.name={}", keeper.api.node.name));
     let mut runtime_events = keeper.api.node.runtime.subscribe();
     loop {
         let known = network.borrow().clone();
         let status = keeper.status(&known).await;
         let registered = register(&keeper.api, status).await;
         keeper.registered(&registered);
-        tell_ranges(&ranges_tx, &registered);
-        let mut events = pin!(watcher(nodes.clone(), own.clone()).default_backoff());
+        uid_tx.send_replace(registered.metadata.uid.clone());
+        keeper
+            .api
+            .supply
+            .tell_node(Type::Normal, "Starting", "Starting kubelet.".to_owned());
+        let assigned = registered.spec.as_ref().and_then(|spec| spec.pod_cidrs.as_deref());
+        tell_ranges(&ranges_tx, assigned);
+        let (informer, reader) = Informer::<OwnNode>::new(KubeApi::all(keeper.api.client.clone()), own.clone());
+        let mut changes = reader.subscribe();
+        let mut following = std::pin::pin!(informer.run());
         let mut next = Instant::now();
         loop {
             tokio::select! {
@@ -67,12 +84,13 @@ pub async fn keep(
                 Some(event) = runtime_events.recv() => if event == RuntimeEvent::Resync {
                     next = Instant::now();
                 },
-                Some(event) = events.next() => match event {
-                    Ok(Event::Apply(node) | Event::InitApply(node)) => tell_ranges(&ranges_tx, &node),
+                () = &mut following => {}
+                Some(change) = changes.recv() => match change {
+                    Change::Added(node) | Change::Updated { new: node, .. } => {
+                        tell_ranges(&ranges_tx, node.spec.pod_cidrs.as_deref());
+                    }
                     // Whoever deleted it has it registered again, as a node that came anew.
-                    Ok(Event::Delete(_)) => break,
-                    Ok(Event::Init | Event::InitDone) => {}
-                    Err(error) => tracing::warn!(error = chain(&error), "the control plane does not tell of this node"),
+                    Change::Deleted(_) => break,
                 },
             }
         }
@@ -80,8 +98,7 @@ pub async fn keep(
     }
 }
 
-fn tell_ranges(ranges_tx: &watch::Sender<Option<Vec<Cidr>>>, node: &NodeObject) {
-    let told = node.spec.as_ref().and_then(|spec| spec.pod_cidrs.as_ref());
+fn tell_ranges(ranges_tx: &watch::Sender<Option<Vec<Cidr>>>, told: Option<&[String]>) {
     let mut ranges = vec![];
     for text in told.into_iter().flatten() {
         match text.parse() {
@@ -104,7 +121,7 @@ struct Keeper {
     /// The status that the control plane has, as far as is known.
     told: NodeStatus,
     reported: Option<Instant>,
-    delays: Delays,
+    delays: Backoff,
 }
 
 impl Keeper {
@@ -158,15 +175,17 @@ impl Keeper {
             Ok(()) => {
                 if is_ready && !is_ready_in(&self.told) {
                     tracing::info!("the node is ready");
+                    let message = format!("Node {} status is now: NodeReady", self.api.node.name);
+                    self.api.supply.tell_node(Type::Normal, "NodeReady", message);
                 }
                 self.told = status;
                 self.reported = Some(Instant::now());
-                self.delays.reset();
+                self.delays.succeeded();
                 interval
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "the node's status is not written; trying again");
-                self.delays.after(&error)
+                delay(&mut self.delays, &error)
             }
         }
     }

@@ -1,109 +1,94 @@
 //! The pods that the control plane wants on this node: a watch by node name, told as [`PodEvent`]s.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    pin::pin,
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use bosun_api::{PodUid, core::Pod, labels};
-use futures_util::StreamExt;
-use kube::{
-    api::Api as KubeApi,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
-};
+use bosun_api::{PodKey, core::Pod};
+use bosun_client::{Change, Informer, informer};
+use kube::api::Api as KubeApi;
 use tokio::sync::mpsc;
 
-use super::Api;
+use super::{Api, mirror::is_mirror};
 use crate::{
-    pod::{sandbox::pod_uid, words::chain, worker::pod_key},
+    pod::{sandbox::pod_uid, worker::pod_key},
     source::{PodEvent, Source, Wanted},
 };
 
+/// What there is of mirror pods.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MirrorNews {
+    /// There is this one.
+    Put(Arc<Pod>),
+    /// There is none of this name.
+    Removed(PodKey),
+    /// All there were at the start were told.
+    Synced,
+}
+
+/// What a change is to those who need to know.
+#[derive(Clone, Debug, PartialEq)]
+enum News {
+    Pod(PodEvent),
+    Mirror(MirrorNews),
+}
+
 /// Watches for as long as it is polled, or until nobody listens.
-pub async fn watch(api: Api, pod_tx: mpsc::Sender<PodEvent>) {
-    let pods: KubeApi<Pod> = KubeApi::all(api.client.clone());
-    let config = watcher::Config::default().fields(&format!("spec.nodeName={}", api.node.name));
-    let mut events = pin!(watcher(pods, config).default_backoff());
-    let mut index = Index::default();
-    while let Some(event) = events.next().await {
-        let news = match event {
-            Ok(event) => index.news(event),
-            Err(error) => {
-                tracing::warn!(
-                    error = chain(&error),
-                    "the control plane does not tell of pods; those here run on"
-                );
-                continue;
-            }
-        };
-        for event in news {
-            if pod_tx.send(event).await.is_err() {
-                return;
+pub async fn watch(api: Api, pod_tx: mpsc::Sender<PodEvent>, mirror_tx: mpsc::UnboundedSender<MirrorNews>) {
+    let config = informer::Config::default().fields(format!("spec.nodeName={}", api.node.name));
+    let (informer, reader) = Informer::<Pod>::new(KubeApi::all(api.client.clone()), config);
+    let mut changes = reader.subscribe();
+    let tell = async |news: Vec<News>| {
+        for news in news {
+            let told = match news {
+                News::Pod(event) => pod_tx.send(event).await.is_ok(),
+                News::Mirror(news) => mirror_tx.send(news).is_ok(),
+            };
+            if !told {
+                return false;
             }
         }
+        true
+    };
+    let telling = async {
+        reader.synced().await;
+        let mut first = vec![];
+        while let Ok(change) = changes.try_recv() {
+            first.extend(news(change));
+        }
+        first.push(News::Pod(PodEvent::Synced(Source::Api)));
+        first.push(News::Mirror(MirrorNews::Synced));
+        let mut listened = tell(first).await;
+        while listened && let Some(change) = changes.recv().await {
+            listened = tell(news(change)).await;
+        }
+    };
+    tokio::select! {
+        () = informer.run() => {}
+        () = telling => tracing::debug!("nobody asks for pods any more"),
     }
 }
 
-/// The pods told of, by name. Pure.
-#[derive(Debug, Default)]
-struct Index {
-    pods: BTreeMap<String, PodUid>,
-    /// While a list is being told: the names in it so far.
-    listed: Option<BTreeSet<String>>,
-    synced: bool,
-}
-
-impl Index {
-    fn news(&mut self, event: Event<Pod>) -> Vec<PodEvent> {
-        match event {
-            Event::Init => {
-                self.listed = Some(BTreeSet::new());
-                vec![]
-            }
-            Event::InitApply(pod) => {
-                let name = pod_key(&pod).to_string();
-                let news = self.put(name.clone(), pod);
-                if let Some(listed) = &mut self.listed {
-                    listed.insert(name);
-                }
-                news
-            }
-            Event::InitDone => {
-                let listed = self.listed.take().unwrap_or_default();
-                let gone = self.pods.extract_if(.., |name, _| !listed.contains(name));
-                let mut news: Vec<_> = gone.map(|(_, uid)| PodEvent::Removed(uid)).collect();
-                if !std::mem::replace(&mut self.synced, true) {
-                    news.push(PodEvent::Synced(Source::Api));
-                }
-                news
-            }
-            Event::Apply(pod) => self.put(pod_key(&pod).to_string(), pod),
-            Event::Delete(pod) => {
-                let gone = self.pods.remove(&pod_key(&pod).to_string());
-                gone.map(PodEvent::Removed).into_iter().collect()
-            }
+/// What a change is. A mirror only shows what runs from a file, and is never run. Pure.
+fn news(change: Change<Pod>) -> Vec<News> {
+    let put = |pod: Arc<Pod>| {
+        if is_mirror(&pod) {
+            return News::Mirror(MirrorNews::Put(pod));
         }
-    }
-
-    fn put(&mut self, name: String, mut pod: Pod) -> Vec<PodEvent> {
-        // A mirror only shows what runs from a file.
-        let annotations = pod.metadata.annotations.as_ref();
-        if annotations.is_some_and(|annotations| annotations.contains_key(labels::CONFIG_MIRROR)) {
-            return vec![];
+        let source = Source::Api;
+        News::Pod(PodEvent::Put(Wanted { source, pod }))
+    };
+    let removed = |pod: &Pod| {
+        if is_mirror(pod) {
+            News::Mirror(MirrorNews::Removed(pod_key(pod)))
+        } else {
+            News::Pod(PodEvent::Removed(pod_uid(pod)))
         }
-        // Half of an object, and no use to a node.
-        pod.metadata.managed_fields = None;
-        let uid = pod_uid(&pod);
-        let earlier = self.pods.insert(name, uid.clone()).filter(|earlier| *earlier != uid);
-        let put = PodEvent::Put(Wanted {
-            source: Source::Api,
-            pod: Arc::new(pod),
-        });
-        earlier.map(PodEvent::Removed).into_iter().chain([put]).collect()
+    };
+    match change {
+        Change::Added(pod) => vec![put(pod)],
+        // Deleted and made again under its name, unheard of.
+        Change::Updated { old, new } if pod_uid(&old) != pod_uid(&new) => vec![removed(&old), put(new)],
+        Change::Updated { new, .. } => vec![put(new)],
+        Change::Deleted(pod) => vec![removed(&pod)],
     }
 }
 
@@ -111,41 +96,44 @@ impl Index {
 mod tests {
     use super::*;
 
-    fn pod(name: &str, uid: &str) -> Pod {
-        let mut pod = Pod::default();
-        pod.metadata.name = Some(name.into());
-        pod.metadata.namespace = Some("default".into());
-        pod.metadata.uid = Some(uid.into());
-        pod
-    }
-
     #[test]
-    fn a_watch_that_begins_anew_tells_what_went_meanwhile() {
-        let mut index = Index::default();
-        let put = |name: &str, uid: &str| {
-            PodEvent::Put(Wanted {
-                source: Source::Api,
-                pod: Arc::new(pod(name, uid)),
-            })
+    fn a_pod_that_another_took_the_name_of_is_removed_and_a_mirror_is_never_run() {
+        let pod = |uid: &str| {
+            let mut pod = Pod::default();
+            pod.metadata.name = Some("a".into());
+            pod.metadata.uid = Some(uid.into());
+            Arc::new(pod)
         };
-        let removed = |uid: &str| PodEvent::Removed(uid.into());
-        let mut mirror = pod("static-n1", "u9");
-        mirror.metadata.annotations = Some([(labels::CONFIG_MIRROR.to_owned(), "hash".to_owned())].into());
+        let put = |uid: &str| {
+            News::Pod(PodEvent::Put(Wanted {
+                source: Source::Api,
+                pod: pod(uid),
+            }))
+        };
+        let removed = |uid: &str| News::Pod(PodEvent::Removed(uid.into()));
+        let updated = |old: &str, new: &str| Change::Updated {
+            old: pod(old),
+            new: pod(new),
+        };
+        let mut mirror = Pod::default();
+        mirror.metadata.annotations = Some([(bosun_api::labels::CONFIG_MIRROR.to_owned(), "hash".to_owned())].into());
+        let mirror = Arc::new(mirror);
         let table = [
-            (Event::Init, vec![]),
-            (Event::InitApply(pod("a", "u1")), vec![put("a", "u1")]),
-            (Event::InitApply(pod("b", "u2")), vec![put("b", "u2")]),
-            (Event::InitApply(mirror), vec![]),
-            (Event::InitDone, vec![PodEvent::Synced(Source::Api)]),
-            (Event::Apply(pod("c", "u3")), vec![put("c", "u3")]),
-            (Event::Delete(pod("b", "u2")), vec![removed("u2")]),
-            // The watch broke: a was replaced by another of its name, c is gone.
-            (Event::Init, vec![]),
-            (Event::InitApply(pod("a", "u4")), vec![removed("u1"), put("a", "u4")]),
-            (Event::InitDone, vec![removed("u3")]),
+            (Change::Added(pod("u1")), vec![put("u1")]),
+            (updated("u1", "u1"), vec![put("u1")]),
+            (updated("u1", "u2"), vec![removed("u1"), put("u2")]),
+            (Change::Deleted(pod("u2")), vec![removed("u2")]),
+            (
+                Change::Added(mirror.clone()),
+                vec![News::Mirror(MirrorNews::Put(mirror.clone()))],
+            ),
+            (
+                Change::Deleted(mirror.clone()),
+                vec![News::Mirror(MirrorNews::Removed(pod_key(&mirror)))],
+            ),
         ];
-        for (event, expected) in table {
-            assert_eq!(index.news(event.clone()), expected, "{event:?}");
+        for (change, expected) in table {
+            assert_eq!(news(change.clone()), expected, "{change:?}");
         }
     }
 }

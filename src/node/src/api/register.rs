@@ -2,14 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use bosun_client::{CallError, backoff::Backoff, call};
 use k8s_openapi::api::core::v1::{Node as NodeObject, NodeSpec, NodeStatus, Taint};
 use kube::api::{Api as KubeApi, Patch, PatchParams, PostParams};
 use serde_json::{Map, Value, json};
 
-use super::{
-    Api,
-    call::{CallError, Delays, call},
-};
+use super::{Api, delay};
 use crate::{facts::machine::architecture, pod::words::chain};
 
 /// Annotation that lets the control plane attach and detach this node's volumes.
@@ -34,7 +32,7 @@ const DEFAULT_LABELS: [&str; 12] = [
 /// Registers this node, trying until the control plane takes it; gives the object that it has then.
 pub async fn register(api: &Api, status: NodeStatus) -> NodeObject {
     let nodes: KubeApi<NodeObject> = KubeApi::all(api.client.clone());
-    let mut delays = Delays::new(Duration::from_millis(100), Duration::from_secs(7));
+    let mut delays = Backoff::new(Duration::from_millis(100), Duration::from_secs(7));
     let wanted = node_object(&api.node.name, &api.config.labels, &api.config.taints, status);
     loop {
         match register_once(&nodes, &wanted).await {
@@ -43,7 +41,7 @@ pub async fn register(api: &Api, status: NodeStatus) -> NodeObject {
                 return node;
             }
             Err(error) => {
-                let wait = delays.after(&error);
+                let wait = delay(&mut delays, &error);
                 tracing::warn!(
                     error = chain(&error),
                     "this node can't be registered yet; pods from files run meanwhile"

@@ -1,6 +1,7 @@
 //! Pods' statuses to the control plane: the newest of each, one call a pod at a time, tried until it is known there.
 //!
-//! When nothing is left here of a pod that was deleted, its object is told its last status and then removed.
+//! When nothing is left here of a pod that was deleted, its object is told its last status and then removed. A static
+//! pod's status is told to its mirror, which is made and kept by the way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,20 +10,26 @@ use std::{
 };
 
 use bosun_api::{
-    PodUid,
+    PodKey, PodUid,
     core::{Pod, PodStatus},
 };
+use bosun_client::{CallError, backoff::Backoff, call};
 use kube::{
     Client,
     api::{Api as KubeApi, DeleteParams, Patch, PatchParams, Preconditions},
 };
 use serde_json::{Value, json};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::Instant,
+};
 
 use super::{
-    Api,
-    call::{CallError, Delays, call},
+    Api, delay,
+    mirror::{self, Mirrors},
     patch::status_patch,
+    pods::MirrorNews,
 };
 use crate::{
     node::Notice,
@@ -88,17 +95,37 @@ pub fn plan(telling: &Telling) -> Step {
     }
 }
 
-/// Tells for as long as it is polled.
-pub async fn keep(api: Api) {
+/// Tells for as long as it is polled. Mirrors belong to the node, whose UID is known once it is registered.
+pub async fn keep(
+    api: Api,
+    mut mirror_rx: mpsc::UnboundedReceiver<MirrorNews>,
+    mut node_uid: watch::Receiver<Option<String>>,
+) {
     let mut teller = Teller {
         client: api.client.clone(),
         pods: BTreeMap::new(),
         due: BTreeSet::new(),
         calls: JoinSet::new(),
+        mirrors: Mirrors::default(),
+        statics: BTreeMap::new(),
+        mirror_calls: JoinSet::new(),
+        mirror_busy: BTreeSet::new(),
+        mirror_delays: Backoff::new(Duration::from_millis(200), Duration::from_secs(10)),
+        mirrors_not_before: Instant::now(),
     };
+    let mut statics_known = std::pin::pin!(api.node.board.complete());
     loop {
-        let wake = teller.begin();
+        let uid = node_uid.borrow_and_update().clone();
+        let wake = [teller.begin(), teller.begin_mirrors(&api.node.name, uid)];
+        let wake = wake.into_iter().flatten().min();
         tokio::select! {
+            () = &mut statics_known, if !teller.mirrors.statics_known => teller.mirrors.statics_known = true,
+            Some(news) = mirror_rx.recv() => teller.take_mirror(news),
+            Some(done) = teller.mirror_calls.join_next() => match done {
+                Ok((key, done)) => teller.finish_mirror(&key, done),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+            Ok(()) = node_uid.changed() => {}
             news = api.node.board.news() => for uid in news {
                 let notice = api.node.board.get(&uid);
                 teller.take(uid, notice);
@@ -123,7 +150,23 @@ struct Entry {
     telling: Telling,
     busy: bool,
     not_before: Instant,
-    delays: Delays,
+    delays: Backoff,
+}
+
+impl Entry {
+    fn new(pod: Arc<Pod>) -> Self {
+        Self {
+            telling: Telling {
+                told: to_json(pod.status.as_ref()),
+                newest: Value::Null,
+                pod,
+                gone: false,
+            },
+            busy: false,
+            not_before: Instant::now(),
+            delays: Backoff::new(Duration::from_millis(200), Duration::from_secs(10)),
+        }
+    }
 }
 
 /// What a call brought about.
@@ -133,12 +176,22 @@ enum Done {
     Deleted,
 }
 
+/// The object that a step about a mirror left, if any.
+type Made = Result<Option<Arc<Pod>>, CallError>;
+
 struct Teller {
     client: Client,
     pods: BTreeMap<PodUid, Entry>,
     /// Pods of which something may have to be told.
     due: BTreeSet<PodUid>,
     calls: JoinSet<(PodUid, Result<Done, CallError>)>,
+    mirrors: Mirrors,
+    /// What is known of static pods.
+    statics: BTreeMap<PodUid, Notice>,
+    mirror_calls: JoinSet<(PodKey, Made)>,
+    mirror_busy: BTreeSet<PodKey>,
+    mirror_delays: Backoff,
+    mirrors_not_before: Instant,
 }
 
 fn to_json(status: Option<&PodStatus>) -> Value {
@@ -151,27 +204,101 @@ impl Teller {
     fn take(&mut self, uid: PodUid, notice: Option<Notice>) {
         match notice {
             Some(notice) if notice.source == Some(Source::Api) => {
-                let entry = self.pods.entry(uid.clone()).or_insert_with(|| Entry {
-                    telling: Telling {
-                        told: to_json(notice.pod.status.as_ref()),
-                        newest: Value::Null,
-                        pod: notice.pod.clone(),
-                        gone: false,
-                    },
-                    busy: false,
-                    not_before: Instant::now(),
-                    delays: Delays::new(Duration::from_millis(200), Duration::from_secs(10)),
-                });
+                let entry = self.pods.entry(uid.clone());
+                let entry = entry.or_insert_with(|| Entry::new(notice.pod.clone()));
                 entry.telling.newest = to_json(Some(&notice.status));
                 entry.telling.pod = notice.pod;
             }
+            Some(notice) if notice.source == Some(Source::File) => {
+                self.mirrors.statics.insert(pod_key(&notice.pod), notice.pod.clone());
+                self.statics.insert(uid.clone(), notice);
+                self.retarget(&uid);
+            }
             Some(_) => return,
+            None if self.statics.contains_key(&uid) => {
+                if let Some(notice) = self.statics.remove(&uid) {
+                    self.mirrors.statics.remove(&pod_key(&notice.pod));
+                }
+                self.pods.remove(&uid);
+            }
             None => match self.pods.get_mut(&uid) {
                 Some(entry) => entry.telling.gone = true,
                 None => return,
             },
         }
         self.due.insert(uid);
+    }
+
+    /// A static pod's status goes to the object that shows the pod, if there is one.
+    fn retarget(&mut self, uid: &PodUid) {
+        let Some(notice) = self.statics.get(uid) else { return };
+        let Some(object) = self.mirrors.of(&pod_key(&notice.pod), &notice.pod) else {
+            self.pods.remove(uid);
+            return;
+        };
+        let known = self.pods.get(uid).map(|entry| entry.telling.pod.metadata.uid.clone());
+        if known.as_ref() != Some(&object.metadata.uid) {
+            self.pods.insert(uid.clone(), Entry::new(object.clone()));
+        }
+        if let Some(entry) = self.pods.get_mut(uid) {
+            entry.telling.newest = to_json(Some(&notice.status));
+        }
+        self.due.insert(uid.clone());
+    }
+
+    fn take_mirror(&mut self, news: MirrorNews) {
+        let key = match news {
+            MirrorNews::Put(object) => {
+                let key = pod_key(&object);
+                self.mirrors.objects.insert(key.clone(), object);
+                key
+            }
+            MirrorNews::Removed(key) => {
+                self.mirrors.objects.remove(&key);
+                key
+            }
+            MirrorNews::Synced => {
+                self.mirrors.objects_known = true;
+                return;
+            }
+        };
+        let shown = self.statics.iter().filter(|(_, notice)| pod_key(&notice.pod) == key);
+        for uid in shown.map(|(uid, _)| uid.clone()).collect::<Vec<_>>() {
+            self.retarget(&uid);
+        }
+    }
+
+    /// Makes and removes mirrors; says when to look again.
+    fn begin_mirrors(&mut self, node: &str, node_uid: Option<String>) -> Option<Instant> {
+        let node_uid = node_uid?;
+        let steps = self.mirrors.plan(&self.mirror_busy);
+        if !steps.is_empty() && self.mirrors_not_before > Instant::now() {
+            return Some(self.mirrors_not_before);
+        }
+        for (key, step) in steps {
+            self.mirror_busy.insert(key.clone());
+            let call = mirror::perform(self.client.clone(), step, node.to_owned(), node_uid.clone());
+            self.mirror_calls.spawn(async move { (key, call.await) });
+        }
+        None
+    }
+
+    fn finish_mirror(&mut self, key: &PodKey, done: Made) {
+        self.mirror_busy.remove(key);
+        match done {
+            Ok(made) => {
+                self.mirror_delays.succeeded();
+                // The watch may tell of it later; until then it is not to be made, or removed, again.
+                match made {
+                    Some(object) => self.take_mirror(MirrorNews::Put(object)),
+                    None => self.take_mirror(MirrorNews::Removed(key.clone())),
+                }
+            }
+            Err(error) => {
+                self.mirrors_not_before = Instant::now() + delay(&mut self.mirror_delays, &error);
+                tracing::warn!(pod = %key, error = chain(&error), "a static pod's mirror is not as it should be; trying again");
+            }
+        }
     }
 
     /// Begins what can begin; says when to look again.
@@ -212,7 +339,7 @@ impl Teller {
         entry.busy = false;
         match done {
             Ok(Done::Told(status)) => {
-                entry.delays.reset();
+                entry.delays.succeeded();
                 entry.telling.told = status;
             }
             Ok(Done::Deleted) => {
@@ -226,7 +353,7 @@ impl Teller {
                 return;
             }
             Err(error) => {
-                let wait = entry.delays.after(&error);
+                let wait = delay(&mut entry.delays, &error);
                 entry.not_before = Instant::now() + wait;
                 tracing::warn!(pod = %pod_key(&entry.telling.pod), error = chain(&error),
                     "the control plane could not be told of a pod; trying again");

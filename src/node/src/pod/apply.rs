@@ -5,6 +5,7 @@ mod container;
 use std::{
     collections::BTreeMap,
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -12,14 +13,18 @@ use std::{
 
 use bosun_api::{
     ContainerId, PodKey, PodUid, SandboxId,
-    core::{Container, Pod},
+    core::{Container, Pod, Volume},
     labels,
 };
 use bosun_cri::{ErrorKind, v1};
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
+    atomic_dir::Files,
+    env::EnvContext,
     observed::{ContainerState, ObservedContainer, ObservedPod, ObservedSandbox},
+    payload,
     plan::Job,
     sandbox::{self, SandboxContext},
     volumes::{self, VolumeSources},
@@ -27,6 +32,7 @@ use super::{
     worker::Message,
 };
 use crate::{
+    api::supply::{self, Held},
     cgroup,
     checkpoint::{self, Checkpoint},
     node::Node,
@@ -55,6 +61,8 @@ pub struct Task {
     pub observed: ObservedPod,
     /// Its volumes, once they stand.
     pub volumes: Arc<VolumeSources>,
+    /// The objects it uses.
+    pub held: Arc<Held>,
     /// To the pod's worker.
     pub worker_tx: mpsc::UnboundedSender<Message>,
 }
@@ -65,7 +73,17 @@ pub enum Outcome {
     /// The runtime has exactly this of the pod.
     Observed(ObservedPod),
     /// Directories, volumes and cgroup stand.
-    Volumes(VolumeSources),
+    Volumes {
+        /// Where each is.
+        sources: VolumeSources,
+        /// When they are to be looked at again.
+        refresh_at: Option<Timestamp>,
+    },
+    /// Volumes hold what the control plane tells.
+    Refreshed {
+        /// When they are to be looked at again.
+        refresh_at: Option<Timestamp>,
+    },
     /// The image is present.
     Image,
     /// A sandbox runs.
@@ -128,6 +146,7 @@ pub async fn apply(task: Task, job: Job) -> Result<Outcome> {
     match job {
         Job::Observe => task.observe().await,
         Job::Volumes => task.set_up().await,
+        Job::Refresh => task.refresh().await,
         Job::Image { image, policy } => {
             let node = &task.node;
             let ensured = node.images.ensure(node.runtime.as_ref(), &image, &policy).await;
@@ -296,7 +315,75 @@ impl Task {
         all.find(|container| container.name == name)
     }
 
+    /// The files of volumes that hold what the control plane tells, and when they are to be looked at again.
+    async fn payloads(&self) -> Result<(BTreeMap<String, Files>, Option<Timestamp>)> {
+        let reason = "FailedMount";
+        let volumes = self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let volumes: Vec<_> = volumes.filter(|volume| payload::is_payload(volume)).collect();
+        if volumes.is_empty() {
+            return Ok((BTreeMap::new(), None));
+        }
+        let failed = |problem: String| Failure::new(reason, problem);
+        let Some(supply) = &self.node.supply else {
+            let problem = "needs an API server, which a pod from a file does not have";
+            return Err(failed(format!("volume {}: {problem}", volumes[0].name)));
+        };
+        let (objects, tokens) = tokio::join!(
+            supply::find(&self.held, payload::objects_of_volumes(&self.pod)),
+            supply.tokens(&self.pod, &self.uid, self.node.clock.now()),
+        );
+        let in_volume =
+            |name: &str, problem: String| failed(format!("MountVolume.SetUp failed for volume {name:?} : {problem}"));
+        let objects = objects.map_err(|problem| in_volume(&volumes[0].name, problem))?;
+        let (tokens, refresh_at) = tokens.map_err(|problem| {
+            let of_token = |volume: &&&Volume| volume.projected.is_some();
+            let name = volumes.iter().find(of_token).map_or("", |volume| volume.name.as_str());
+            in_volume(name, problem)
+        })?;
+        let env = self.env_context(&[]);
+        let inputs = payload::Inputs {
+            pod: &self.pod,
+            env: &env,
+            objects: &objects,
+            tokens: &tokens,
+        };
+        let mut all = BTreeMap::new();
+        for volume in volumes {
+            let files = payload::files(volume, &inputs).map_err(|problem| in_volume(&volume.name, problem))?;
+            all.insert(volume.name.clone(), files);
+        }
+        Ok((all, refresh_at))
+    }
+
+    /// What an environment refers to, but for objects.
+    fn env_context<'a>(&'a self, pod_addresses: &'a [IpAddr]) -> EnvContext<'a> {
+        EnvContext {
+            node_name: &self.node.name,
+            host_addresses: &self.node.host_addresses,
+            pod_addresses,
+            allocatable_milli_cpu: self.node.allocatable_milli_cpu,
+            allocatable_memory: self.node.allocatable_memory,
+            objects: None,
+        }
+    }
+
+    async fn refresh(self) -> Result<Outcome> {
+        let (payloads, refresh_at) = self.payloads().await?;
+        blocking(move || {
+            volumes::fill(
+                &self.volumes,
+                &payloads,
+                payload::fs_group(&self.pod),
+                self.node.clock.now(),
+            )
+            .map_err(|error| Failure::new("FailedMount", words::chain(&error)))?;
+            Ok(Outcome::Refreshed { refresh_at })
+        })
+        .await
+    }
+
     async fn set_up(self) -> Result<Outcome> {
+        let (payloads, refresh_at) = self.payloads().await?;
         blocking(move || {
             let reason = "FailedMount";
             let places = &self.node.places;
@@ -317,13 +404,15 @@ impl Task {
                 let made = fs::create_dir_all(&directory);
                 made.map_err(|error| Failure::of_io(reason, "making", &directory, &error))?;
             }
-            let sources = volumes::set_up(places, &self.pod, &self.uid)
-                .map_err(|error| Failure::new(reason, words::chain(&error)))?;
+            let failed = |error: volumes::VolumeError| Failure::new(reason, words::chain(&error));
+            let sources = volumes::set_up(places, &self.pod, &self.uid).map_err(failed)?;
+            let group = payload::fs_group(&self.pod);
+            volumes::fill(&sources, &payloads, group, self.node.clock.now()).map_err(failed)?;
             self.node
                 .cgroups
                 .set_up(&self.pod, &self.uid)
                 .map_err(|error| Failure::new("FailedCreatePodContainer", words::chain(&error)))?;
-            Ok(Outcome::Volumes(sources))
+            Ok(Outcome::Volumes { sources, refresh_at })
         })
         .await
     }
@@ -441,7 +530,7 @@ impl Task {
     }
 }
 
-fn addresses(status: &v1::PodSandboxStatus) -> Vec<std::net::IpAddr> {
+fn addresses(status: &v1::PodSandboxStatus) -> Vec<IpAddr> {
     let network = status.network.as_ref();
     let more = network
         .into_iter()

@@ -15,7 +15,7 @@ use bosun_cri::v1::{
     MountPropagation,
 };
 
-use super::{env, plan, sandbox::pod_labels, security, volumes::VolumeSources};
+use super::{env, payload, plan, sandbox::pod_labels, security, volumes::VolumeSources};
 use crate::places::Places;
 
 /// What a container needs besides its pod.
@@ -59,7 +59,7 @@ pub fn container_config(
         command: env::expand_words(container.command.as_ref(), &env),
         args: env::expand_words(container.args.as_ref(), &env),
         working_dir: container.working_dir.clone().unwrap_or_default(),
-        mounts: mounts(container, &env, context)?,
+        mounts: mounts(pod, container, &env, context)?,
         labels,
         annotations: annotations(pod, container, attempt),
         log_path: Places::log_file(&container.name, attempt).display().to_string(),
@@ -138,11 +138,13 @@ pub fn sub_paths(
 }
 
 fn mounts(
+    pod: &Pod,
     container: &Container,
     env: &[(String, String)],
     context: &ContainerContext<'_>,
 ) -> Result<Vec<Mount>, String> {
     let mut mounts = vec![];
+    let volumes = || pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
         let problem = |what: &str| format!("volume mount {}: {what}", wanted.name);
         let source = context
@@ -158,7 +160,9 @@ fn mounts(
         mounts.push(Mount {
             container_path: absolute(&path),
             host_path: source.display().to_string(),
-            readonly: wanted.read_only == Some(true),
+            // What the control plane tells can only be read.
+            readonly: wanted.read_only == Some(true)
+                || volumes().any(|volume| volume.name == wanted.name && payload::is_payload(volume)),
             propagation: match wanted.mount_propagation.as_deref() {
                 Some("HostToContainer") => MountPropagation::PropagationHostToContainer,
                 Some("Bidirectional") => MountPropagation::PropagationBidirectional,

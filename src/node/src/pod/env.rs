@@ -1,12 +1,15 @@
 //! A container's environment: literals, the downward API, and `$(NAME)` expansion. Pure.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use bosun_api::{
     Quantity,
-    core::{Container, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector},
+    core::{Container, EnvFromSource, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector},
     expand,
 };
+
+use super::payload::Found;
+use crate::api::objects::{Kind, ObjectRef};
 
 /// What a container's environment may refer to besides the pod itself.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +24,8 @@ pub struct EnvContext<'a> {
     pub allocatable_milli_cpu: i64,
     /// Memory this node offers pods, in bytes.
     pub allocatable_memory: i64,
+    /// The objects that the environment is from; `None` in a pod that has no control plane.
+    pub objects: Option<&'a Found>,
 }
 
 /// The environment in the order of the spec; of a name given twice the last value holds.
@@ -32,20 +37,112 @@ pub fn environment(
     context: &EnvContext<'_>,
 ) -> Result<Vec<(String, String)>, String> {
     let mut env: Vec<(String, String)> = vec![];
+    for source in container.env_from.iter().flatten() {
+        for (name, value) in all_of(pod, source, context)? {
+            set(&mut env, name, value);
+        }
+    }
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
-            (_, Some(source)) => match sourced(pod, container, source, context) {
-                Ok(value) => value,
-                Err(problem) => return Err(format!("environment variable {}: {problem}", variable.name)),
+            (_, Some(source)) => match keyed(pod, source, context)? {
+                Keyed::Value(value) => value,
+                // The variable is not there, either.
+                Keyed::Absent => continue,
+                Keyed::Otherwise => sourced(pod, container, source, context)
+                    .map_err(|problem| format!("environment variable {}: {problem}", variable.name))?,
             },
             (value, None) => expand(value.as_deref().unwrap_or_default(), |name| lookup(&env, name)).into_owned(),
         };
-        match env.iter_mut().find(|(name, _)| *name == variable.name) {
-            Some((_, earlier)) => *earlier = value,
-            None => env.push((variable.name.clone(), value)),
-        }
+        set(&mut env, variable.name.clone(), value);
     }
     Ok(env)
+}
+
+fn set(env: &mut Vec<(String, String)>, name: String, value: String) {
+    match env.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, earlier)) => *earlier = value,
+        None => env.push((name, value)),
+    }
+}
+
+/// The object that a pod means, as it is: `None` if it is not there.
+fn object<'a>(
+    pod: &Pod,
+    kind: Kind,
+    name: &str,
+    context: &EnvContext<'a>,
+) -> Result<Option<&'a BTreeMap<String, Vec<u8>>>, String> {
+    let objects = context
+        .objects
+        .ok_or("its source needs an API server, which a pod from a file does not have")?;
+    let object = ObjectRef {
+        kind,
+        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+        name: name.to_owned(),
+    };
+    let found = objects.get(&object).and_then(Option::as_ref);
+    Ok(found.map(|payload| &payload.data))
+}
+
+/// All values of an object, for `envFrom`. Keys that can't be names are left out.
+fn all_of(pod: &Pod, source: &EnvFromSource, context: &EnvContext<'_>) -> Result<Vec<(String, String)>, String> {
+    let map = source.config_map_ref.as_ref();
+    let map = map.map(|map| (Kind::ConfigMap, &map.name, map.optional));
+    let secret = source.secret_ref.as_ref();
+    let Some((kind, name, optional)) = map.or(secret.map(|secret| (Kind::Secret, &secret.name, secret.optional)))
+    else {
+        return Ok(vec![]);
+    };
+    let Some(data) = object(pod, kind, name, context)? else {
+        return if optional == Some(true) {
+            Ok(vec![])
+        } else {
+            Err(format!("{} {name:?} not found", kind.as_str()))
+        };
+    };
+    let prefix = source.prefix.as_deref().unwrap_or_default();
+    let all = data.iter().map(|(key, value)| (format!("{prefix}{key}"), text(value)));
+    Ok(all.filter(|(name, _)| is_name(name)).collect())
+}
+
+/// What a variable may be called: printable ASCII, and no `=`.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=')
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).into_owned()
+}
+
+/// What a variable's source says of an object's key.
+enum Keyed {
+    /// The key's value.
+    Value(String),
+    /// There is none, and need not be.
+    Absent,
+    /// It is a source of another kind.
+    Otherwise,
+}
+
+/// The value of an object's key, if the source is one. Fails with what is missing.
+fn keyed(pod: &Pod, source: &EnvVarSource, context: &EnvContext<'_>) -> Result<Keyed, String> {
+    let map = source.config_map_key_ref.as_ref();
+    let map = map.map(|of| (Kind::ConfigMap, "ConfigMap", &of.name, &of.key, of.optional));
+    let secret = source.secret_key_ref.as_ref();
+    let secret = secret.map(|of| (Kind::Secret, "Secret", &of.name, &of.key, of.optional));
+    let Some((kind, kind_name, name, key, optional)) = map.or(secret) else {
+        return Ok(Keyed::Otherwise);
+    };
+    let data = object(pod, kind, name, context)?;
+    match data.map(|data| data.get(key)) {
+        Some(Some(value)) => Ok(Keyed::Value(text(value))),
+        _ if optional == Some(true) => Ok(Keyed::Absent),
+        None => Err(format!("{} {name:?} not found", kind.as_str())),
+        Some(None) => {
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            Err(format!("couldn't find key {key} in {kind_name} {namespace}/{name}"))
+        }
+    }
 }
 
 /// A command or its arguments, with `$(NAME)` expanded.
@@ -73,7 +170,7 @@ fn sourced(
     } else if let Some(resource) = &source.resource_field_ref {
         resource_value(pod, container, resource, context)
     } else {
-        Err("its source needs an API server, which a pod from a file does not have".into())
+        Err("it has no source that this node knows".into())
     }
 }
 
@@ -111,12 +208,24 @@ fn field_value(pod: &Pod, field: &ObjectFieldSelector, context: &EnvContext<'_>)
     Ok(value)
 }
 
+/// What a file of a downward API volume tells of the pod: more than an environment can, all labels and annotations.
+pub fn volume_field(pod: &Pod, field: &ObjectFieldSelector, context: &EnvContext<'_>) -> Result<String, String> {
+    let map = match field.field_path.as_str() {
+        "metadata.labels" => &pod.metadata.labels,
+        "metadata.annotations" => &pod.metadata.annotations,
+        _ => return field_value(pod, field, context),
+    };
+    let lines = map.iter().flatten().map(|(key, value)| format!("{key}={value:?}"));
+    Ok(lines.collect::<Vec<_>>().join("\n"))
+}
+
 /// `key` of `<field>['key']`.
 fn subscript<'a>(path: &'a str, field: &str) -> Option<&'a str> {
     path.strip_prefix(field)?.strip_prefix("['")?.strip_suffix("']")
 }
 
-fn resource_value(
+/// An amount of a container's resources.
+pub fn resource_value(
     pod: &Pod,
     own: &Container,
     selector: &ResourceFieldSelector,
@@ -198,6 +307,51 @@ mod tests {
             pod_addresses: &[],
             allocatable_milli_cpu: 2000,
             allocatable_memory: 1 << 30,
+            objects: None,
+        }
+    }
+
+    #[test]
+    fn values_come_from_objects_or_it_is_said_what_is_missing() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"namespace": "shop"}})).unwrap();
+        let object = ObjectRef {
+            kind: Kind::ConfigMap,
+            namespace: "shop".into(),
+            name: "c".into(),
+        };
+        let data = [("K", "v"), ("bad=name", "x")].map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()));
+        let payload = crate::api::objects::Payload::of(data.into());
+        let objects = Found::from([(object, Some(std::sync::Arc::new(payload)))]);
+        let context = EnvContext {
+            objects: Some(&objects),
+            ..context()
+        };
+        let told = |container: serde_json::Value| {
+            let container: Container = serde_json::from_value(container).unwrap();
+            let env = environment(&pod, &container, &context)?;
+            let told = env.into_iter().map(|(name, value)| format!("{name}={value}"));
+            Ok::<_, String>(told.collect::<Vec<_>>().join(" "))
+        };
+        let key = |name: &str, key: &str, optional: bool| {
+            let source = serde_json::json!({"name": name, "key": key, "optional": optional});
+            serde_json::json!({"name": "a", "env": [{"name": "X", "valueFrom": {"configMapKeyRef": source}}]})
+        };
+        let from = |name: &str, optional: bool| {
+            let source = serde_json::json!({"name": name, "optional": optional});
+            serde_json::json!({"name": "a", "envFrom": [{"prefix": "P_", "configMapRef": source}]})
+        };
+        let table = [
+            (key("c", "K", false), Ok("X=v")),
+            (key("c", "no", false), Err("couldn't find key no in ConfigMap shop/c")),
+            (key("no", "K", false), Err("configmap \"no\" not found")),
+            (key("no", "K", true), Ok("")),
+            (from("c", false), Ok("P_K=v")),
+            (from("no", false), Err("configmap \"no\" not found")),
+            (from("no", true), Ok("")),
+        ];
+        for (container, expected) in table {
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(told(container.clone()), expected, "{container}");
         }
     }
 
@@ -290,7 +444,7 @@ mod tests {
             ),
             (
                 EnvVarSource::default(),
-                "environment variable X: its source needs an API server",
+                "environment variable X: it has no source that this node knows",
             ),
         ];
         for (source, expected) in table {

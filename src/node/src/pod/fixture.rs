@@ -109,6 +109,7 @@ impl Fixture {
             pod: &self.pod,
             observed: &self.observed,
             volumes_ready: self.volumes_ready,
+            refresh_at: None,
             images: &self.images,
             verdicts: &self.verdicts,
             backoffs: &self.backoffs,

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use super::{
     backoff::{Backoff, Limits},
     observed::{ContainerState, ObservedContainer, ObservedPod},
+    payload,
 };
 
 /// One piece of work for a pod. At most one job of each [`JobKey`] is under way.
@@ -26,6 +27,8 @@ pub enum Job {
     Observe,
     /// Make the pod's directories, volumes and cgroup.
     Volumes,
+    /// Bring volumes up to date that hold what the control plane tells.
+    Refresh,
     /// Make sure that an image is present, as the policy says.
     Image {
         /// The image as the spec names it.
@@ -86,6 +89,8 @@ pub enum JobKey {
     Observe,
     /// [`Job::Volumes`]
     Volumes,
+    /// [`Job::Refresh`]
+    Refresh,
     /// [`Job::Image`]
     Image(String),
     /// [`Job::Sandbox`]
@@ -110,6 +115,7 @@ impl Job {
         match self {
             Self::Observe => JobKey::Observe,
             Self::Volumes => JobKey::Volumes,
+            Self::Refresh => JobKey::Refresh,
             Self::Image { image, .. } => JobKey::Image(image.clone()),
             Self::Sandbox { .. } => JobKey::Sandbox,
             Self::Start { name, .. } => JobKey::Start(name.clone()),
@@ -164,6 +170,8 @@ pub struct View<'a> {
     pub observed: &'a ObservedPod,
     /// Directories, volumes and cgroup stand.
     pub volumes_ready: bool,
+    /// When volumes that hold what the control plane tells are to be looked at again.
+    pub refresh_at: Option<Timestamp>,
     /// Images by the name in the spec; what is not in it has not been asked for.
     pub images: &'a BTreeMap<String, ImageState>,
     /// Probe verdicts by container; a running container without one is not started yet.
@@ -431,6 +439,7 @@ pub fn plan(view: &View<'_>) -> PodPlan {
         plan.done = !view.is_starting_or_unsure();
         return plan;
     }
+    plan_refresh(view, &mut plan);
     let turn = view.turn();
     let mut starts = vec![];
     for (container, next) in turn {
@@ -458,6 +467,19 @@ pub fn plan(view: &View<'_>) -> PodPlan {
     }
     plan_garbage(view, &mut plan);
     plan
+}
+
+/// What running containers read of the control plane is kept current, also by an agent that did not start them.
+fn plan_refresh(view: &View<'_>, plan: &mut PodPlan) {
+    let volumes = view.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    if !view.volumes_ready && volumes.into_iter().any(payload::is_payload) {
+        plan.begin(view, Job::Volumes);
+    }
+    match view.refresh_at.filter(|_| view.volumes_ready) {
+        Some(at) if at <= view.now => plan.begin(view, Job::Refresh),
+        Some(at) => plan.wake(at),
+        None => {}
+    }
 }
 
 fn plan_starts(view: &View<'_>, plan: &mut PodPlan, starts: &[(&Container, u32)]) {

@@ -12,8 +12,13 @@ use bosun_api::{
     core::{Pod, Volume},
 };
 use bosun_cri::mounts;
+use jiff::Timestamp;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use super::{
+    atomic_dir::{self, Files},
+    payload,
+};
 use crate::places::Places;
 
 /// Where each volume of a pod is on the node, by name.
@@ -31,6 +36,13 @@ pub enum VolumePlan {
         /// `emptyDir.sizeLimit`.
         size: u64,
     },
+    /// Files that the control plane tells of.
+    Payload {
+        /// Where.
+        path: PathBuf,
+        /// On a file system in memory: they may be secret.
+        in_memory: bool,
+    },
     /// A path of the node that must be, or be made, of this type (`hostPath.type`).
     Host {
         /// Where.
@@ -44,7 +56,10 @@ impl VolumePlan {
     /// Where the volume is on the node.
     pub fn path(&self) -> &Path {
         match self {
-            Self::Directory(path) | Self::Memory { path, .. } | Self::Host { path, .. } => path,
+            Self::Directory(path)
+            | Self::Memory { path, .. }
+            | Self::Payload { path, .. }
+            | Self::Host { path, .. } => path,
         }
     }
 }
@@ -53,7 +68,10 @@ impl VolumePlan {
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// The kind needs what this agent doesn't have.
-    #[error("volume {name}: only emptyDir and hostPath volumes work in a pod from a file")]
+    #[error(
+        "volume {name}: volumes of this kind are not supported by this node: use emptyDir, hostPath, configMap, secret, \
+         downwardAPI or projected"
+    )]
     Unsupported {
         /// The volume's name.
         name: String,
@@ -99,9 +117,47 @@ pub fn plan_volume(places: &Places, uid: &PodUid, volume: &Volume) -> Result<Vol
             kind: host.type_.clone().unwrap_or_default(),
         });
     }
-    Err(VolumeError::Unsupported {
-        name: volume.name.clone(),
+    let plugin = match volume {
+        Volume {
+            config_map: Some(_), ..
+        } => "kubernetes.io~configmap",
+        Volume { secret: Some(_), .. } => "kubernetes.io~secret",
+        Volume {
+            downward_api: Some(_), ..
+        } => "kubernetes.io~downward-api",
+        Volume { projected: Some(_), .. } => "kubernetes.io~projected",
+        _ => {
+            return Err(VolumeError::Unsupported {
+                name: volume.name.clone(),
+            });
+        }
+    };
+    Ok(VolumePlan::Payload {
+        path: places.volume(uid, plugin, &volume.name),
+        in_memory: payload::is_in_memory(volume),
     })
+}
+
+/// Writes the files of volumes that stand. All of each change at once.
+pub fn fill(
+    sources: &VolumeSources,
+    payloads: &BTreeMap<String, Files>,
+    group: Option<u32>,
+    now: Timestamp,
+) -> Result<(), VolumeError> {
+    for (name, files) in payloads {
+        let Some(path) = sources.get(name) else { continue };
+        let changed = atomic_dir::write(path, files, group, now).map_err(|source| VolumeError::Io {
+            name: name.clone(),
+            what: "writing the files of",
+            path: path.clone(),
+            source,
+        })?;
+        if changed {
+            tracing::info!(volume = name, files = files.len(), "volume written");
+        }
+    }
+    Ok(())
 }
 
 /// Makes the pod's volumes; what stands already is left as it is.
@@ -139,6 +195,15 @@ fn set_up_one(name: &str, plan: &VolumePlan) -> Result<(), VolumeError> {
             };
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
             mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))
+                .map_err(|errno| failed("mounting memory at", path)(errno.into()))
+        }
+        VolumePlan::Payload { path, in_memory } => {
+            make_open_directory(path).map_err(failed("making", path))?;
+            if !in_memory || is_mount_point(path).map_err(failed("looking at", path))? {
+                return Ok(());
+            }
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("mode=0777"))
                 .map_err(|errno| failed("mounting memory at", path)(errno.into()))
         }
         VolumePlan::Host { path, kind } => set_up_host(name, path, kind),

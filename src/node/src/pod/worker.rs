@@ -16,6 +16,7 @@ use bosun_api::{
     ContainerId, PodKey, PodUid,
     core::{Container, Pod, PodStatus},
 };
+use bosun_client::events::Type;
 use bosun_cri::RuntimeEvent;
 use jiff::Timestamp;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -23,6 +24,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{
     apply::{Failure, Outcome, Task, apply},
     backoff::Backoff,
+    news::{self, News},
     observed::{ContainerState, ObservedContainer, ObservedPod},
     phase::{self, Phase, Why},
     plan::{self, ImageState, Job, JobKey, Retry, View},
@@ -31,10 +33,14 @@ use super::{
     volumes::VolumeSources,
 };
 use crate::{
+    api::{
+        objects::{ObjectRef, Used},
+        supply::Held,
+    },
     checkpoint::{self, Checkpoint},
     images::ImageError,
     node::Node,
-    probe::{ProbeHandle, ProbeReport, ProbeTarget},
+    probe::{ProbeHandle, ProbeReport, ProbeTarget, ProbeVerdict},
     source::Source,
 };
 
@@ -71,6 +77,8 @@ pub struct Birth {
 /// Something else a worker runs beside the jobs of its plan.
 #[derive(Debug)]
 enum Done {
+    /// An object that the pod uses is another than before.
+    Changed(ObjectRef),
     Job(JobKey, Instant, Result<Outcome, Failure>),
     LastWords(ContainerId, String),
     Checkpoint(Result<(), String>),
@@ -96,6 +104,11 @@ pub struct Worker {
     must_observe: bool,
     auditing: bool,
     volumes: Option<Arc<VolumeSources>>,
+    /// The objects that the pod uses.
+    held: Arc<Held>,
+    /// One of them changed since the volumes were last written.
+    stale: bool,
+    refresh_at: Option<Timestamp>,
     images: BTreeMap<String, ImageState>,
     verdicts: Verdicts,
     backoffs: BTreeMap<String, Backoff>,
@@ -155,6 +168,9 @@ impl Worker {
             must_observe: !birth.is_new,
             auditing: false,
             volumes: None,
+            held: Arc::default(),
+            stale: false,
+            refresh_at: None,
             images: BTreeMap::new(),
             verdicts: Verdicts::new(verdicts::told(before.as_ref(), remembered.as_ref())),
             backoffs: remembered
@@ -196,6 +212,7 @@ impl Worker {
             worker.advance(phase::Event::Remove { grace }, now);
         }
         worker.heed_deletion(now);
+        worker.hold();
         (worker, message_tx)
     }
 
@@ -212,9 +229,58 @@ impl Worker {
             }
             self.wait(wake_at, now).await;
         }
+        if let Some(supply) = &self.node.supply {
+            supply.forget(&self.uid);
+        }
         self.node.board.remove(&self.uid);
         self.node.routes.release(&self.message_tx);
         tracing::info!("pod is gone");
+    }
+
+    /// Watches what the pod uses, as long as it is wanted.
+    fn hold(&mut self) {
+        let Some(supply) = self.node.supply.clone().filter(|_| self.source.is_some()) else {
+            return;
+        };
+        if !matches!(self.phase, Phase::Pending | Phase::Syncing) {
+            return;
+        }
+        let before = std::mem::take(&mut self.held);
+        let held = supply.hold(&self.pod, &before);
+        for (object, used) in held.iter().filter(|(object, _)| !before.contains_key(*object)) {
+            self.follow(object.clone(), used.clone());
+        }
+        self.held = Arc::new(held);
+    }
+
+    fn follow(&mut self, object: ObjectRef, used: Used) {
+        self.spawn(async move {
+            used.changed().await;
+            Done::Changed(object)
+        });
+    }
+
+    fn changed(&mut self, object: &ObjectRef) {
+        let Some(used) = self.held.get(object).cloned() else {
+            return;
+        };
+        tracing::debug!(%object, "what the pod uses changed");
+        self.stale = true;
+        // What failed for want of it need not wait.
+        self.retries
+            .retain(|key, _| !matches!(key, JobKey::Volumes | JobKey::Refresh | JobKey::Start(_)));
+        self.follow(object.clone(), used);
+    }
+
+    /// Says what happened, if there is a control plane to hear it.
+    fn tell(&self, news: Vec<News>) {
+        let Some(supply) = self.node.supply.as_ref().filter(|_| self.source.is_some()) else {
+            return;
+        };
+        for news in news {
+            let kind = if news.is_warning { Type::Warning } else { Type::Normal };
+            supply.tell_pod(&self.pod, news.field, kind, news.reason, news.message);
+        }
     }
 
     /// A pod deleted through the API ends; a second deletion can only shorten its grace.
@@ -243,6 +309,7 @@ impl Worker {
             self.probes.values().for_each(ProbeHandle::stopping);
             // What only preparing waited for no longer matters; the deadline does.
             self.retries.clear();
+            self.held = Arc::default();
         }
         self.phase = next;
     }
@@ -294,6 +361,7 @@ impl Worker {
             pod: &self.pod,
             observed: &self.observed,
             volumes_ready: self.volumes.is_some(),
+            refresh_at: if self.stale { Some(now) } else { self.refresh_at },
             images: &self.images,
             verdicts: self.verdicts.all(),
             backoffs: &self.backoffs,
@@ -307,6 +375,10 @@ impl Worker {
     fn begin(&mut self, job: Job, now: Timestamp) {
         let key = job.key();
         tracing::debug!(?job, "job begins");
+        self.tell(news::of_begin(&self.pod, &job));
+        if matches!(job, Job::Volumes | Job::Refresh) {
+            self.stale = false;
+        }
         if let Job::Start { name, .. } = &job
             && self.observed.newest(name).is_some_and(|newest| newest.exit().is_some())
         {
@@ -321,6 +393,7 @@ impl Worker {
             key: self.key.clone(),
             observed: self.observed.clone(),
             volumes: self.volumes.clone().unwrap_or_default(),
+            held: self.held.clone(),
             worker_tx: self.message_tx.clone(),
         };
         self.busy.insert(key.clone());
@@ -371,6 +444,9 @@ impl Worker {
     fn report(&mut self, report: &ProbeReport) {
         tracing::info!(container = %report.container, probe = %report.kind, verdict = ?report.verdict,
             output = report.message, "probe");
+        if report.verdict == ProbeVerdict::Failure {
+            self.tell(vec![news::of_probe(&self.pod, report)]);
+        }
         let spec = self.pod.spec.as_ref();
         let mut specs = spec
             .into_iter()
@@ -386,7 +462,11 @@ impl Worker {
                 // What is told again is not what is new: its deadline runs.
                 let deletion = |pod: &Pod| (plan::deletion_grace(pod), pod.metadata.deletion_timestamp.clone());
                 let deleted = deletion(&pod) != deletion(&self.pod);
+                // The downward API tells of labels and annotations.
+                self.stale |= pod.metadata.labels != self.pod.metadata.labels
+                    || pod.metadata.annotations != self.pod.metadata.annotations;
                 self.pod = pod;
+                self.hold();
                 if deleted {
                     self.heed_deletion(now);
                 }
@@ -436,6 +516,15 @@ impl Worker {
         };
         tracing::info!(container = %container.name, id, exit_code, "container ended");
         self.probes.remove(&container.id);
+        let backoff = self.backoffs.get(&container.name);
+        let holds = backoff.is_some_and(|backoff| {
+            backoff
+                .holds_until(finished_at, self.node.limits, finished_at)
+                .is_some()
+        });
+        if holds && self.phase == Phase::Syncing {
+            self.tell(vec![news::of_back_off(&self.pod, &container.name)]);
+        }
         let task = Task {
             node: self.node.clone(),
             pod: self.pod.clone(),
@@ -443,6 +532,7 @@ impl Worker {
             key: self.key.clone(),
             observed: ObservedPod::default(),
             volumes: Arc::default(),
+            held: Arc::default(),
             worker_tx: self.message_tx.clone(),
         };
         self.spawn(async move {
@@ -465,6 +555,7 @@ impl Worker {
                     Err(failure) => self.fail(key, failure),
                 }
             }
+            Ok(Done::Changed(object)) => self.changed(&object),
             Ok(Done::LastWords(id, words)) => {
                 if !words.is_empty() {
                     self.observed.set_exit_message(id.as_str(), words);
@@ -489,9 +580,14 @@ impl Worker {
         self.retries.remove(key);
         let now = self.node.clock.now();
         self.note_stage(key, begun);
+        self.tell(news::of_success(&self.pod, key));
         match outcome {
             Outcome::Observed(found) => self.observed_all(found, now),
-            Outcome::Volumes(sources) => self.volumes = Some(Arc::new(sources)),
+            Outcome::Volumes { sources, refresh_at } => {
+                self.volumes = Some(Arc::new(sources));
+                self.refresh_at = refresh_at;
+            }
+            Outcome::Refreshed { refresh_at } => self.refresh_at = refresh_at,
             Outcome::Image => {
                 if let JobKey::Image(image) = key {
                     self.images.insert(image.clone(), ImageState::Present);
@@ -563,6 +659,7 @@ impl Worker {
             .reason(failures),
             reason => reason,
         };
+        self.tell(news::of_failure(&self.pod, &key, reason, &failure.message, failures));
         let retry = Retry {
             failures,
             until: now.saturating_add(delay).unwrap_or(Timestamp::MAX),

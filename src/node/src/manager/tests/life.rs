@@ -72,6 +72,7 @@ impl World {
             prober: Prober::new(shared.clone()),
             routes: Routes::default(),
             board: Board::default(),
+            supply: None,
             host_addresses: vec![],
             allocatable_milli_cpu: 2000,
             allocatable_memory: 1 << 30,

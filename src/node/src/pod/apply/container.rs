@@ -12,6 +12,7 @@ use bosun_cri::v1;
 
 use super::{Failure, Outcome, Result, Task, blocking};
 use crate::{
+    api::supply,
     cgroup,
     places::Places,
     pod::{
@@ -19,7 +20,7 @@ use crate::{
         env::EnvContext,
         hooks,
         observed::{ContainerState, ObservedContainer},
-        plan,
+        payload, plan,
         sub_path::{self, SubPath},
         words,
         worker::Message,
@@ -50,12 +51,11 @@ impl Task {
         let last_words = places.termination_message(&self.uid, name, attempt);
         let hosts = words::hosts_file(&self.pod, pod_addresses).map(|text| (places.hosts_file(&self.uid), text));
         let hosts_file = hosts.as_ref().map(|(path, _)| path.clone());
+        let objects = supply::find(&self.held, payload::objects_of_environment(&self.pod, container));
+        let objects = objects.await.map_err(|problem| Failure::new(reason, problem))?;
         let env = EnvContext {
-            node_name: &self.node.name,
-            host_addresses: &self.node.host_addresses,
-            pod_addresses,
-            allocatable_milli_cpu: self.node.allocatable_milli_cpu,
-            allocatable_memory: self.node.allocatable_memory,
+            objects: self.node.supply.as_ref().map(|_| &objects),
+            ..self.env_context(pod_addresses)
         };
         let parts =
             container::sub_paths(&self.pod, container, &env).map_err(|problem| Failure::new(reason, problem))?;

@@ -9,6 +9,7 @@ fn told(plan: &PodPlan) -> String {
         .map(|job| match job {
             Job::Observe => "observe".into(),
             Job::Volumes => "volumes".into(),
+            Job::Refresh => "refresh".into(),
             Job::Image { image, .. } => format!("image {image}"),
             Job::Sandbox { attempt, stop } => format!("sandbox {attempt} after {stop:?}"),
             Job::Start { name, attempt, sandbox } => format!("start {name}{attempt} in {sandbox}"),
