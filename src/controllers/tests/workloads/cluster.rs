@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 /// Longer than anything here takes, even on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks the router in the name of one user.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ impl Service<Request<kube::client::Body>> for As {
 }
 
 /// An API server.
-pub struct Cluster {
+pub(crate) struct Cluster {
     router: Router,
     _upkeep: Upkeep,
     _dir: TempDir,
@@ -78,7 +78,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// A server with upstream's roles, and the service account that pods of `default` run under.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = Timestamp::now();
         let store = Embedded::open(embedded::Options::new(dir.path().join("store")))
@@ -135,12 +135,12 @@ impl Cluster {
     }
 
     /// A client that may do anything.
-    pub fn admin(&self) -> Client {
+    pub(crate) fn admin(&self) -> Client {
         self.client("admin", &["system:masters", "system:authenticated"])
     }
 
     /// Objects of the namespace `default`.
-    pub fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + ApiKind,
     {
@@ -148,13 +148,13 @@ impl Cluster {
     }
 
     /// Makes an object of JSON.
-    pub async fn create<K: ApiKind>(&self, json: Value) -> K {
+    pub(crate) async fn create<K: ApiKind>(&self, json: Value) -> K {
         let object: K = serde_json::from_value(json).unwrap();
         self.api::<K>().create(&PostParams::default(), &object).await.unwrap()
     }
 
     /// Merges into an object.
-    pub async fn merge<K: ApiKind>(&self, name: &str, json: Value) -> K {
+    pub(crate) async fn merge<K: ApiKind>(&self, name: &str, json: Value) -> K {
         self.api::<K>()
             .patch(name, &PatchParams::default(), &Patch::Merge(json))
             .await
@@ -162,7 +162,7 @@ impl Cluster {
     }
 
     /// Waits until an object is as it shall be.
-    pub async fn until<K: ApiKind>(&self, name: &str, holds: impl Fn(&K) -> bool) -> K {
+    pub(crate) async fn until<K: ApiKind>(&self, name: &str, holds: impl Fn(&K) -> bool) -> K {
         let (informer, reader) = Informer::<K>::new(self.api(), informer::Config::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(informer.run());
@@ -185,19 +185,19 @@ impl Cluster {
     }
 
     /// Follows pods.
-    pub fn pods(&self, tasks: &mut JoinSet<()>) -> Reader<Pod> {
+    pub(crate) fn pods(&self, tasks: &mut JoinSet<()>) -> Reader<Pod> {
         let (informer, reader) = Informer::new(Api::default_namespaced(self.admin()), informer::Config::default());
         tasks.spawn(informer.run());
         reader
     }
 
     /// Runs the controllers until the set is dropped: as if the program were killed.
-    pub fn controllers(&self) -> JoinSet<()> {
+    pub(crate) fn controllers(&self) -> JoinSet<()> {
         self.controllers_by(Timestamp::now)
     }
 
     /// The same, with another clock for CronJobs.
-    pub fn controllers_by(&self, clock: fn() -> Timestamp) -> JoinSet<()> {
+    pub(crate) fn controllers_by(&self, clock: fn() -> Timestamp) -> JoinSet<()> {
         fn run<C: Controller>(controller: C, tasks: &mut JoinSet<()>) {
             tasks.spawn(controller::run(Arc::new(controller), Metrics::default()));
         }
@@ -234,7 +234,7 @@ impl Cluster {
     }
 
     /// Plays the kubelet: `status` tells what becomes of a pod that isn't to end.
-    pub fn kubelet(&self, status: impl Fn(&Pod) -> Option<Value> + Send + 'static) -> JoinSet<()> {
+    pub(crate) fn kubelet(&self, status: impl Fn(&Pod) -> Option<Value> + Send + 'static) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         let mut changes = self.pods(&mut tasks).subscribe();
         let pods: Api<core::Pod> = Api::default_namespaced(self.admin());
@@ -266,7 +266,7 @@ impl Cluster {
 }
 
 /// What tests make and look at.
-pub trait ApiKind:
+pub(crate) trait ApiKind:
     Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
     + Clone
     + std::fmt::Debug
@@ -291,7 +291,7 @@ impl<K> ApiKind for K where
 }
 
 /// The status of a pod that serves.
-pub fn ready() -> Value {
+pub(crate) fn ready() -> Value {
     json!({
         "phase": "Running",
         "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": Timestamp::now()}],
@@ -299,7 +299,7 @@ pub fn ready() -> Value {
 }
 
 /// The status of a pod that ended.
-pub fn ended(good: bool) -> Value {
+pub(crate) fn ended(good: bool) -> Value {
     let terminated = json!({"exitCode": i32::from(!good), "finishedAt": "2026-01-01T00:00:00Z"});
     json!({
         "phase": if good { "Succeeded" } else { "Failed" },
@@ -311,6 +311,6 @@ pub fn ended(good: bool) -> Value {
 }
 
 /// A template of pods with the label `app: web`.
-pub fn template(image: &str) -> Value {
+pub(crate) fn template(image: &str) -> Value {
     json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": image}]}})
 }

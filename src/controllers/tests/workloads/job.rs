@@ -100,6 +100,9 @@ async fn survives(mode: &str) {
             () = sleep(life) => {}
         }
         drop(controllers);
+        // What the dead one had sent is done before this is: no one begins while another's writes are on their way.
+        let last = json!({"metadata": {"annotations": {"lives": lives.to_string()}}});
+        cluster.merge::<Job>("work", last).await;
     }
     let done = cluster.until::<Job>("work", is_over).await;
     let status = done.status.unwrap();
