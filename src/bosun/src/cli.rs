@@ -11,8 +11,8 @@ use bosun_node::config::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use self::node::{Endpoint, NodeArgs};
 use self::node::absolute;
+pub(crate) use self::node::{Endpoint, NodeArgs};
 use crate::{dev::DevArgs, join::JoinArgs, server::ServerArgs, token::TokenArgs};
 
 /// The Kubernetes node agent that really runs containers.

@@ -26,6 +26,7 @@ use bosun_apiserver::{
         objects::Reads,
         upkeep::{write_defaults, write_public_maps},
     },
+    connect::ClusterDialer,
     discovery,
     http::{self, Gate, Health, Paths, Router},
     metrics::{Metrics, Timed},
@@ -158,7 +159,8 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
         metrics,
         http::Limits::default(),
         end.clone(),
-    );
+    )
+    .reaching(Arc::new(ClusterDialer::new(keeper.clone())?));
     let advertised = Advertised {
         address,
         port,
