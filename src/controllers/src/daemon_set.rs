@@ -4,7 +4,7 @@
 //!
 //! - [`plan`]: where pods are missing or too many, and which to replace.
 //! - [`fitness`]: which nodes are fit; [`pod`]: what makes a pod one of a node.
-//! - [`status`]: counts.
+//! - [`status`]: how many nodes have one.
 
 mod controller;
 pub mod fitness;

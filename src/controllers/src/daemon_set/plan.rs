@@ -78,6 +78,9 @@ pub struct Plan {
     pub next: Option<Timestamp>,
 }
 
+/// The new and the old pod of a node, as far as there are such.
+type Pair = (Option<Arc<Pod>>, Option<Arc<Pod>>);
+
 struct Work<'a> {
     snapshot: Snapshot<'a>,
     nodes: Vec<(&'a Node, Fitness)>,
@@ -279,7 +282,7 @@ impl Work<'_> {
     }
 
     /// The new and the old pod of each fit node; `None` where there are two of a kind, which is put in order first.
-    fn pairs(&self) -> Vec<(String, Option<(Option<Arc<Pod>>, Option<Arc<Pod>>)>)> {
+    fn pairs(&self) -> Vec<(String, Option<Pair>)> {
         let fit = self.nodes.iter().filter(|(_, fitness)| *fitness == Fitness::Fit);
         let pairs = fit.map(|(node, _)| {
             let pods = self.pods.get(node.name.as_str()).map(Vec::as_slice).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! How pods of one template are replaced by those of another.
 
-use super::plan::Work;
+use super::plan::{Draft, Work};
 
 /// How large the new set may be now, beside what there is already.
 pub(super) fn size_of_new(work: &Work<'_>) -> i32 {
@@ -9,8 +9,8 @@ pub(super) fn size_of_new(work: &Work<'_>) -> i32 {
     if deployment.recreates() {
         return wanted;
     }
-    let size = work.new.as_ref().map_or(0, |new| new.size());
-    let all: i32 = work.all().map(|draft| draft.size()).sum();
+    let size = work.new.as_ref().map_or(0, Draft::size);
+    let all: i32 = work.all().map(Draft::size).sum();
     let room = wanted.saturating_add(deployment.max_surge()) - all;
     size + room.max(0).min(wanted - size)
 }
@@ -41,7 +41,7 @@ fn grow(work: &mut Work<'_>) -> bool {
 fn shrink(work: &mut Work<'_>) -> bool {
     let deployment = work.snapshot.deployment;
     let least = deployment.replicas() - deployment.max_unavailable();
-    let all: i32 = work.all().map(|draft| draft.size()).sum();
+    let all: i32 = work.all().map(Draft::size).sum();
     let unavailable = work.new.as_ref().map_or(0, |new| new.size() - new.available());
     // Pods of the new set that aren't available must not count as room to take more of the old.
     let most = all - least - unavailable;
@@ -58,7 +58,7 @@ fn shrink(work: &mut Work<'_>) -> bool {
             moved = true;
         }
     }
-    let available: i32 = work.all().map(|draft| draft.available()).sum();
+    let available: i32 = work.all().map(Draft::available).sum();
     let mut left = available - least;
     for draft in work.active_old() {
         let taken = draft.replicas.min(left);

@@ -8,7 +8,7 @@ use k8s_openapi::{
 
 use super::{
     Deployment,
-    plan::{Work, replica_failure},
+    plan::{Draft, Work, replica_failure},
 };
 
 /// Condition: the rollout makes progress, or is complete.
@@ -123,7 +123,7 @@ pub(super) fn counts(work: &Work<'_>, now: Timestamp) -> DeploymentStatus {
     };
     let some = |count: i32| Some(count).filter(|count| *count > 0);
     let available = sum(&|status| status.available_replicas);
-    let wanted: i32 = work.all().map(|draft| draft.size()).sum();
+    let wanted: i32 = work.all().map(Draft::size).sum();
     let terminating: Option<Vec<_>> = work.all().map(|draft| draft.set.status.terminating_replicas).collect();
     let mut status = DeploymentStatus {
         observed_generation: deployment.metadata.generation,

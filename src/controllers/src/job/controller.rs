@@ -92,8 +92,9 @@ impl Jobs {
                 status.active = Some(made).filter(|count| *count > 0);
             }
             if let Err(error) = self.release_all(&plan.discard).await {
-                gone.iter()
-                    .for_each(|pod| self.apply.expectations.deleted(key, pod.uid()));
+                for pod in &gone {
+                    self.apply.expectations.deleted(key, pod.uid());
+                }
                 return Err(error.into());
             }
             let deleted = self.apply.delete_pods(job, &gone).await;

@@ -90,10 +90,16 @@ impl<K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Apply<K> {
         let mut keys: Vec<_> = owner_key::<K>(pod.meta()).into_iter().collect();
         match change {
             Change::Added(pod) if !pod.is_terminating() => {
-                keys.iter().for_each(|key| self.expectations.created(key));
+                for key in &keys {
+                    self.expectations.created(key);
+                }
             }
             Change::Updated { new, .. } if !new.is_terminating() => {}
-            _ => keys.iter().for_each(|key| self.expectations.deleted(key, pod.uid())),
+            _ => {
+                for key in &keys {
+                    self.expectations.deleted(key, pod.uid());
+                }
+            }
         }
         if let Change::Updated { old, .. } = change {
             keys.extend(owner_key::<K>(old.meta()).filter(|key| !keys.contains(key)));

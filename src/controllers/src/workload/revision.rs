@@ -19,6 +19,7 @@ pub const REVISION_HASH: &str = "controller-revision-hash";
 
 projected! {
     /// One state that a template was in.
+    #[allow(clippy::struct_field_names, reason = "the field is called so on the wire")]
     pub struct Revision: ControllerRevision {
         /// The patch that brings it back.
         pub data: Value,
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(first.data["spec"]["template"]["$patch"], "replace");
         assert_eq!(first.metadata.annotations, meta().annotations);
         assert_eq!(first.template(), template("one"));
-        let second = made(&[first.clone()], "two");
+        let second = made(std::slice::from_ref(&first), "two");
         assert_eq!(second.revision, 2);
         let both = [first.clone(), second.clone()];
         assert!(matches!(find(&both, "two", None), Wanted::Newest(found) if found.name() == second.name()));

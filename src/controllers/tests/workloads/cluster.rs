@@ -2,6 +2,8 @@
 
 use std::{
     convert::Infallible,
+    future::Future,
+    pin::Pin,
     sync::Arc,
     task::{Context as Poller, Poll},
     time::Duration,
@@ -40,7 +42,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::RwLock, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -52,12 +54,28 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 struct As {
     router: Router,
     user: Arc<User>,
+    /// Held while a call is answered; `true` once there shall be no more.
+    gate: Arc<RwLock<bool>>,
+}
+
+/// Controllers at work. To drop them is to kill them; what they sent may still arrive.
+pub(crate) struct Life {
+    tasks: JoinSet<()>,
+    gate: Arc<RwLock<bool>>,
+}
+
+impl Life {
+    /// Kills them in the midst of what they do, and waits until nothing of theirs is on its way.
+    pub(crate) async fn end(self) {
+        drop(self.tasks);
+        *self.gate.write().await = true;
+    }
 }
 
 impl Service<Request<kube::client::Body>> for As {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = <Router as Service<Request<kube::client::Body>>>::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Poller<'_>) -> Poll<Result<(), Infallible>> {
         Service::<Request<kube::client::Body>>::poll_ready(&mut self.router, context)
@@ -65,7 +83,14 @@ impl Service<Request<kube::client::Body>> for As {
 
     fn call(&mut self, mut request: Request<kube::client::Body>) -> Self::Future {
         request.extensions_mut().insert(Identity(self.user.clone()));
-        self.router.call(request)
+        let (mut router, gate) = (self.router.clone(), self.gate.clone());
+        Box::pin(async move {
+            let ended = gate.read().await;
+            if *ended {
+                std::future::pending::<()>().await;
+            }
+            router.call(request).await
+        })
     }
 }
 
@@ -121,7 +146,7 @@ impl Cluster {
         cluster
     }
 
-    fn client(&self, name: &str, groups: &[&str]) -> Client {
+    fn client(&self, name: &str, groups: &[&str], gate: &Arc<RwLock<bool>>) -> Client {
         let user = User {
             name: name.to_owned(),
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
@@ -130,13 +155,14 @@ impl Cluster {
         let service = As {
             router: self.router.clone(),
             user: Arc::new(user),
+            gate: gate.clone(),
         };
         Client::new(service, "default")
     }
 
     /// A client that may do anything.
     pub(crate) fn admin(&self) -> Client {
-        self.client("admin", &["system:masters", "system:authenticated"])
+        self.client("admin", &["system:masters", "system:authenticated"], &Arc::default())
     }
 
     /// Objects of the namespace `default`.
@@ -192,17 +218,18 @@ impl Cluster {
     }
 
     /// Runs the controllers until the set is dropped: as if the program were killed.
-    pub(crate) fn controllers(&self) -> JoinSet<()> {
+    pub(crate) fn controllers(&self) -> Life {
         self.controllers_by(Timestamp::now)
     }
 
     /// The same, with another clock for CronJobs.
-    pub(crate) fn controllers_by(&self, clock: fn() -> Timestamp) -> JoinSet<()> {
+    pub(crate) fn controllers_by(&self, clock: fn() -> Timestamp) -> Life {
         fn run<C: Controller>(controller: C, tasks: &mut JoinSet<()>) {
             tasks.spawn(controller::run(Arc::new(controller), Metrics::default()));
         }
         let mut tasks = JoinSet::new();
-        let manager = self.client("system:kube-controller-manager", &["system:authenticated"]);
+        let gate = Arc::default();
+        let manager = self.client("system:kube-controller-manager", &["system:authenticated"], &gate);
         let informers = Arc::new(Informers::start(&manager, &mut tasks));
         let (recorder, publisher) = Recorder::new(manager, "kube-controller-manager", "");
         tasks.spawn(publisher.run());
@@ -215,6 +242,7 @@ impl Cluster {
                     "system:serviceaccounts:kube-system",
                     "system:authenticated",
                 ],
+                &gate,
             ),
             recorder: recorder.named(account),
             config: Arc::default(),
@@ -230,7 +258,7 @@ impl Cluster {
         run(DaemonSets::new(&context("daemon-set-controller")), &mut tasks);
         run(Jobs::new(&context("job-controller")), &mut tasks);
         run(CronJobs::by(&context("cronjob-controller"), clock), &mut tasks);
-        tasks
+        Life { tasks, gate }
     }
 
     /// Plays the kubelet: `status` tells what becomes of a pod that isn't to end.

@@ -99,8 +99,8 @@ async fn survives(mode: &str) {
             () = &mut over => break,
             () = sleep(life) => {}
         }
-        drop(controllers);
-        // What the dead one had sent is done before this is: no one begins while another's writes are on their way.
+        controllers.end().await;
+        // The store does one write after the other: what the dead one had sent is done before this is.
         let last = json!({"metadata": {"annotations": {"lives": lives.to_string()}}});
         cluster.merge::<Job>("work", last).await;
     }
