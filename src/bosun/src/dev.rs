@@ -152,18 +152,17 @@ fn what_next(layout: &Layout, nodes: u8, progress: &Progress) -> String {
         format!(" --dir {}", layout.dir().display())
     };
     let seconds = progress.elapsed().as_secs_f64();
-    let mut text = format!(
+    let nodes = if nodes > 0 {
+        format!("    bosun dev load{dir} IMAGE.tar\n    bosun dev exec{dir} node-1 -- ip route\n")
+    } else {
+        String::new()
+    };
+    format!(
         "\n  {what}, up after {seconds:.1} s. What to try next:\n\n    \
-         export KUBECONFIG={}\n    kubectl get nodes -o wide\n",
+         export KUBECONFIG={}\n    kubectl get nodes -o wide\n{nodes}    \
+         bosun dev status{dir}\n    bosun dev down{dir}\n",
         layout.kubeconfig().display()
-    );
-    if nodes > 0 {
-        text.push_str(&format!(
-            "    bosun dev load{dir} IMAGE.tar\n    bosun dev exec{dir} node-1 -- ip route\n"
-        ));
-    }
-    text.push_str(&format!("    bosun dev status{dir}\n    bosun dev down{dir}\n"));
-    text
+    )
 }
 
 #[cfg(test)]
