@@ -206,7 +206,8 @@ Secrets are encrypted in the store with the first key of server/pki/encryption.j
 new one first; at its next start the server encrypts all Secrets with it anew.
 
 Examples:
-  bosun rotate-encryption-key && systemctl restart bosun";
+  bosun rotate-encryption-key
+      then restart the server";
 
 /// A server's data
 #[derive(Args, Debug)]

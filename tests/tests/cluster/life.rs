@@ -106,7 +106,6 @@ async fn a_start_that_can_not_be_says_why_and_what_to_do() -> anyhow::Result<()>
     std::fs::write(&policy, "kind: Pod")?;
     let policy = policy.to_string_lossy().into_owned();
     for (flags, words) in [
-        (vec!["--data-dir", &data], "--no-agent"),
         (
             vec![
                 "--no-agent",
