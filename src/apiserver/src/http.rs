@@ -37,4 +37,5 @@ pub use body::{Body, Observer};
 pub use gate::Gate;
 pub use health::Health;
 pub use paths::Paths;
+pub(crate) use router::unknown;
 pub use router::{Identity, Limits, Router};

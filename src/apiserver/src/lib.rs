@@ -13,6 +13,7 @@
 //! - [`transform`]: what happens to objects on their way to the store: encryption.
 //! - [`discovery`]: what is served, told to clients; [`representation`]: tables and metadata of objects.
 //! - [`connect`]: what is answered elsewhere: logs, commands and ports by nodes, proxies of pods, services and nodes.
+//! - [`usage`]: `metrics.k8s.io`: what nodes and pods consume, asked of the agents while somebody wants to know.
 //! - [`audit`]: who did what, by policy; [`metrics`]: what is counted.
 
 pub mod admission;
@@ -35,6 +36,7 @@ pub mod selector;
 pub mod server;
 pub mod status;
 pub mod transform;
+pub mod usage;
 
 pub use custom::CustomResources;
 pub use registry::Registry;

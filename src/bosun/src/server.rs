@@ -32,6 +32,7 @@ use bosun_apiserver::{
     metrics::{Metrics, Timed},
     registry::{self, ServiceConfig, builtin},
     server,
+    usage::Usage,
 };
 use bosun_node::config::{AgentConfig, kubelet};
 use bosun_pki::{Keeper, kubeconfig::Kubeconfig, names::Reached, tls::AnyClient};
@@ -151,6 +152,7 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
     let mut custom = CustomResources::start(&registry)?;
     custom.ready().await;
     let paths = Paths::new(health(&registry, &end), url, authenticator.clone());
+    let dialer = Arc::new(ClusterDialer::new(keeper.clone())?);
     let router = Router::new(
         registry.clone(),
         Gate::new(authenticator, authorizer),
@@ -160,7 +162,8 @@ async fn serve(settings: Settings, limits: server::Limits, end: CancellationToke
         http::Limits::default(),
         end.clone(),
     )
-    .reaching(Arc::new(ClusterDialer::new(keeper.clone())?));
+    .reaching(dialer.clone())
+    .measuring(Usage::start(registry.clone(), dialer));
     let advertised = Advertised {
         address,
         port,

@@ -8,6 +8,7 @@ use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bosun_api::{ContainerId, SandboxId};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -117,6 +118,39 @@ impl CriClient {
                 }),
             }
         }
+    }
+}
+
+/// How many sandboxes are asked for their stats at a time.
+const STATS_AT_ONCE: usize = 8;
+
+impl CriClient {
+    /// The stats of each sandbox that is ready and tells them. A runtime that went away fails the whole, as one answer
+    /// would.
+    async fn each_sandbox_stats(&self) -> Result<Vec<v1::PodSandboxStats>> {
+        let ready = v1::PodSandboxFilter {
+            state: Some(v1::PodSandboxStateValue {
+                state: v1::PodSandboxState::SandboxReady.into(),
+            }),
+            ..v1::PodSandboxFilter::default()
+        };
+        let sandboxes = self.list_sandboxes(Some(ready)).await?;
+        let asked = sandboxes.into_iter().map(|sandbox| async move {
+            let mut client = self.runtime.clone();
+            let answer = client.pod_sandbox_stats(v1::PodSandboxStatsRequest {
+                pod_sandbox_id: sandbox.id.clone(),
+            });
+            match self.call("PodSandboxStats", &sandbox.id, READ_DEADLINE, answer).await {
+                Ok(answer) => Ok(answer.stats),
+                Err(error) if error.kind == ErrorKind::Unavailable => Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "a sandbox does not tell its stats");
+                    Ok(None)
+                }
+            }
+        });
+        let told = stream::iter(asked).buffer_unordered(STATS_AT_ONCE);
+        told.try_filter_map(|stats| async { Ok(stats) }).try_collect().await
     }
 }
 
@@ -333,7 +367,15 @@ impl Runtime for CriClient {
     async fn sandbox_stats(&self) -> Result<Vec<v1::PodSandboxStats>> {
         let mut client = self.runtime.clone();
         let answer = client.list_pod_sandbox_stats(v1::ListPodSandboxStatsRequest { filter: None });
-        Ok(self.call("ListPodSandboxStats", "", READ_DEADLINE, answer).await?.stats)
+        match self.call("ListPodSandboxStats", "", READ_DEADLINE, answer).await {
+            Ok(answer) => Ok(answer.stats),
+            // containerd 1.6 tells of none as soon as one is not ready, such as a completed pod's.
+            Err(error) if error.kind == ErrorKind::Failed => {
+                tracing::debug!(%error, "stats are asked of each sandbox");
+                self.each_sandbox_stats().await
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn exec(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {

@@ -252,6 +252,49 @@ async fn an_answer_without_its_content_is_a_failure() {
     );
 }
 
+#[tokio::test]
+async fn sandboxes_are_asked_one_by_one_for_stats_when_the_list_of_them_fails() {
+    const LIST: &str = "runtime.v1.RuntimeService/ListPodSandboxStats";
+    const SANDBOXES: &str = "runtime.v1.RuntimeService/ListPodSandbox";
+    const ONE: &str = "runtime.v1.RuntimeService/PodSandboxStats";
+    let refused = || Answer::Status(2, "failed to decode sandbox container metrics: is not in ready state");
+    let sandbox = |id: &str| v1::PodSandbox {
+        id: id.to_owned(),
+        ..v1::PodSandbox::default()
+    };
+    let sandboxes = || {
+        Answer::message(&v1::ListPodSandboxResponse {
+            items: (0..20).map(|i| sandbox(&i.to_string())).collect(),
+        })
+    };
+    let stats = Answer::message(&v1::PodSandboxStatsResponse {
+        stats: Some(v1::PodSandboxStats::default()),
+    });
+    let empty = Answer::message(&v1::ListPodSandboxStatsResponse::default());
+    for (list, one, expected) in [
+        (refused(), stats.clone(), Ok(20)),
+        (refused(), refused(), Ok(0)),
+        (refused(), Answer::Status(5, "no such sandbox"), Ok(0)),
+        (
+            refused(),
+            Answer::Status(14, "it is going down"),
+            Err(ErrorKind::Unavailable),
+        ),
+        (empty, stats.clone(), Ok(0)),
+        (
+            Answer::Status(12, "unknown method"),
+            stats,
+            Err(ErrorKind::Unimplemented),
+        ),
+    ] {
+        let endpoint = Endpoint::serve([(LIST, list), (SANDBOXES, sandboxes()), (ONE, one)]);
+        let told = timeout(DEADLINE, endpoint.client().sandbox_stats())
+            .await
+            .expect("an answer");
+        assert_eq!(told.map(|stats| stats.len()).map_err(|error| error.kind), expected);
+    }
+}
+
 async fn next(events: &mut mpsc::Receiver<RuntimeEvent>) -> RuntimeEvent {
     timeout(DEADLINE, events.recv())
         .await

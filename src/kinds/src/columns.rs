@@ -8,6 +8,7 @@ mod network;
 mod pod;
 mod rules;
 mod storage;
+mod usage;
 mod workload;
 
 use jiff::Timestamp;
@@ -84,6 +85,8 @@ pub fn row(group: &str, kind: &str, object: &Value, now: Timestamp) -> Vec<Value
 
 fn table(group: &str, kind: &str) -> &'static Table {
     match (group, kind) {
+        ("metrics.k8s.io", "NodeMetrics") => &usage::NODES,
+        ("metrics.k8s.io", "PodMetrics") => &usage::PODS,
         ("", "Pod") => &pod::PODS,
         ("", "PodTemplate") => &pod::TEMPLATES,
         ("", "ReplicationController") => &workload::CONTROLLERS,

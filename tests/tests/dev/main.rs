@@ -7,3 +7,4 @@ mod commands;
 mod kills;
 mod life;
 mod pods;
+mod top;

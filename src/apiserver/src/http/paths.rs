@@ -15,7 +15,7 @@ use super::{
     router::{Exchange, Shared, unknown},
 };
 use crate::{
-    Status,
+    Resource, Status,
     auth::{
         self, Authenticator,
         discovery::{DOCUMENT_PATH, KEYS_PATH, KEYS_TYPE},
@@ -132,8 +132,12 @@ impl Paths {
         if Arc::ptr_eq(&told.table, &table) {
             return told;
         }
+        let measured = shared.usage.as_ref().map_or(&[][..], |usage| usage.rows());
+        let known = |row: &Resource| table.get(&row.group, &row.version, &row.plural).is_some();
+        let measured = measured.iter().filter(|row| !known(row));
+        let rows: Vec<_> = table.rows().iter().chain(measured).cloned().collect();
         let told = Arc::new(Told {
-            documents: Documents::new(table.rows(), &self.address),
+            documents: Documents::new(&rows, &self.address),
             table,
         });
         self.told.store(told.clone());

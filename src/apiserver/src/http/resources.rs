@@ -27,6 +27,7 @@ use crate::{
     registry::{List, Watching, Written, convert},
     resource::Subresource,
     status::Reason,
+    usage::Usage,
 };
 
 /// Answers a request about a resource that there is.
@@ -132,14 +133,33 @@ struct Handler<'a, 'e> {
 }
 
 impl Handler<'_, '_> {
+    /// Who answers instead of the registry, if this is not stored but measured.
+    fn usage(&self) -> Option<&Usage> {
+        self.shared.usage.as_ref().filter(|usage| usage.serves(self.row))
+    }
+
     async fn get(&mut self) -> Result<Response<Body>, Status> {
         let options = options::list(&self.exchange.query)?;
-        let json = self.shared.registry.get(&self.exchange.request, &options).await?;
+        let request = &self.exchange.request;
+        let json = match self.usage() {
+            Some(usage) => usage.get(request).await?,
+            None => self.shared.registry.get(request, &options).await?,
+        };
         self.object(StatusCode::OK, json, &[])
     }
 
     async fn list(&mut self) -> Result<Response<Body>, Status> {
         let options = options::list(&self.exchange.query)?;
+        if let Some(usage) = self.usage() {
+            let items = usage.list(&self.exchange.request, &options).await?;
+            let head = ListHead {
+                api_version: &self.row.api_version(),
+                kind: &self.row.list_kind,
+                ..ListHead::default()
+            };
+            let pieces = self.encoder.list(&head, items.into_iter())?;
+            return Ok(self.whole(StatusCode::OK, pieces));
+        }
         let list = self.shared.registry.list(&self.exchange.request, &options).await?;
         self.list_of(list)
     }

@@ -40,6 +40,7 @@ use crate::{
     registry::Registry,
     server::Peer,
     status::Reason,
+    usage::Usage,
 };
 
 /// Who asks, for requests from within the process.
@@ -89,6 +90,8 @@ pub(super) struct Shared {
     pub(super) end: CancellationToken,
     /// How nodes, pods and services are reached, if they are.
     pub(super) dialer: Option<Arc<dyn Dialer>>,
+    /// What nodes and pods consume, if that is told.
+    pub(super) usage: Option<Usage>,
     /// Connections that became sessions, one task each.
     sessions: TaskTracker,
 }
@@ -123,6 +126,7 @@ impl Router {
             time: limits.time,
             end,
             dialer: None,
+            usage: None,
             sessions: TaskTracker::new(),
         }))
     }
@@ -131,6 +135,13 @@ impl Router {
     pub fn reaching(mut self, dialer: Arc<dyn Dialer>) -> Self {
         let shared = Arc::get_mut(&mut self.0).expect("a router is put together before it is used");
         shared.dialer = Some(dialer);
+        self
+    }
+
+    /// Serves `metrics.k8s.io` by `usage`; without it, there is no such group unless it is defined.
+    pub fn measuring(mut self, usage: Usage) -> Self {
+        let shared = Arc::get_mut(&mut self.0).expect("a router is put together before it is used");
+        shared.usage = Some(usage);
         self
     }
 
@@ -320,7 +331,12 @@ impl Shared {
         let table = self.registry.table();
         let path = target.resource.unwrap_or_default();
         let row = table.get(&path.group, &path.version, &path.plural);
-        let row = row.filter(|row| fits(&path, row.scope)).cloned();
+        let measured = || {
+            self.usage
+                .as_ref()
+                .and_then(|usage| usage.row(&path.group, &path.version, &path.plural))
+        };
+        let row = row.or_else(measured).filter(|row| fits(&path, row.scope)).cloned();
         let found = row.is_some() || path.plural.is_empty();
         let namespaced = row.as_ref().is_some_and(|row| row.scope == Scope::Namespaced);
         let request = Request {
@@ -374,7 +390,7 @@ fn text(parts: &Parts, name: &header::HeaderName) -> String {
 }
 
 /// 404, where nothing is served.
-pub(super) fn unknown() -> Status {
+pub(crate) fn unknown() -> Status {
     Status {
         details: Some(serde_json::json!({})),
         ..Status::new(Reason::NotFound, "the server could not find the requested resource")
