@@ -5,5 +5,6 @@
 
 mod commands;
 mod kills;
+mod kubectl;
 mod life;
 mod pods;
