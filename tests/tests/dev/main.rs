@@ -5,6 +5,7 @@
 
 mod commands;
 mod kills;
+mod kubectl;
 mod life;
 mod pods;
 mod top;
