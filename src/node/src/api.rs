@@ -22,6 +22,7 @@ pub mod objects;
 pub mod patch;
 pub mod pods;
 pub mod register;
+pub mod services;
 pub mod status;
 pub mod supply;
 pub mod tokens;

@@ -16,7 +16,7 @@
 //! file that kubelet is configured by.
 //!
 //! Pure: [`pod::phase`], [`pod::plan`], [`pod::status`], [`pod::backoff`], [`pod::observed`], [`pod::verdicts`],
-//! [`pod::env`], [`pod::security`], [`pod::sandbox`], [`pod::container`], [`pod::orphan`], [`pod::payload`], [`pod::news`], [`cgroup::amounts`],
+//! [`pod::env`], [`pod::service_env`], [`pod::security`], [`pod::sandbox`], [`pod::container`], [`pod::orphan`], [`pod::payload`], [`pod::news`], [`cgroup::amounts`],
 //! [`probe::schedule`], [`places`]. Everything else does what these decide.
 
 pub mod admin;

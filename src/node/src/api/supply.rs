@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bosun_api::{PodUid, core::Pod};
+use bosun_api::{PodUid, core::Pod, labels};
 use bosun_client::{
     Recorder,
     events::{Publisher, Type},
@@ -14,6 +14,7 @@ use kube::Client;
 
 use super::{
     objects::{ObjectRef, Objects, Used},
+    services::Services,
     tokens::Tokens,
 };
 use crate::pod::payload::{self, Found, TokenRef};
@@ -29,17 +30,20 @@ pub type Held = BTreeMap<ObjectRef, Used>;
 pub struct Supply {
     objects: Objects,
     tokens: Tokens,
+    services: Services,
     recorder: Recorder,
     node: ObjectReference,
 }
 
 impl Supply {
-    /// Asked of the control plane by this client, in the name of this node. The second part publishes events.
+    /// Asked of the control plane by this client, in the name of this node. The second part publishes events. Must be
+    /// called in a tokio runtime.
     pub fn new(client: &Client, node: &str) -> (Self, Publisher) {
         let (recorder, publisher) = Recorder::new(client.clone(), COMPONENT, node);
         let supply = Self {
             objects: Objects::new(client.clone()),
             tokens: Tokens::new(client.clone()),
+            services: Services::new(client.clone()),
             recorder,
             // As upstream has it, the node's name stands for its UID.
             node: ObjectReference {
@@ -75,6 +79,19 @@ impl Supply {
             tokens.insert(token, text);
         }
         Ok((tokens, refresh))
+    }
+
+    /// The variables that tell a pod's containers of services. Fails if that can't be known now; a pod from a file is
+    /// told what is known.
+    pub async fn service_variables(&self, pod: &Pod) -> Result<Vec<(String, String)>, String> {
+        let source = pod.metadata.annotations.iter().flatten();
+        let mut source = source.filter(|(name, _)| *name == labels::CONFIG_SOURCE);
+        let is_from_file = source.any(|(_, source)| source == labels::CONFIG_SOURCE_FILE);
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links);
+        self.services
+            .variables(namespace, links.unwrap_or(true), !is_from_file)
+            .await
     }
 
     /// Nothing is left of a pod.

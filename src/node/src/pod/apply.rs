@@ -355,7 +355,7 @@ impl Task {
         Ok((all, refresh_at))
     }
 
-    /// What an environment refers to, but for objects.
+    /// What an environment refers to, but for objects and services.
     fn env_context<'a>(&'a self, pod_addresses: &'a [IpAddr]) -> EnvContext<'a> {
         EnvContext {
             node_name: &self.node.name,
@@ -363,6 +363,7 @@ impl Task {
             pod_addresses,
             allocatable_milli_cpu: self.node.allocatable_milli_cpu,
             allocatable_memory: self.node.allocatable_memory,
+            services: &[],
             objects: None,
         }
     }

@@ -1,4 +1,4 @@
-//! A container's environment: literals, the downward API, and `$(NAME)` expansion. Pure.
+//! A container's environment: services, literals, the downward API, and `$(NAME)` expansion. Pure.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -24,6 +24,8 @@ pub struct EnvContext<'a> {
     pub allocatable_milli_cpu: i64,
     /// Memory this node offers pods, in bytes.
     pub allocatable_memory: i64,
+    /// The variables that tell of services; the container's own count more.
+    pub services: &'a [(String, String)],
     /// The objects that the environment is from; `None` in a pod that has no control plane.
     pub objects: Option<&'a Found>,
 }
@@ -36,7 +38,7 @@ pub fn environment(
     container: &Container,
     context: &EnvContext<'_>,
 ) -> Result<Vec<(String, String)>, String> {
-    let mut env: Vec<(String, String)> = vec![];
+    let mut env = context.services.to_vec();
     for source in container.env_from.iter().flatten() {
         for (name, value) in all_of(pod, source, context)? {
             set(&mut env, name, value);
@@ -307,8 +309,29 @@ mod tests {
             pod_addresses: &[],
             allocatable_milli_cpu: 2000,
             allocatable_memory: 1 << 30,
+            services: &[],
             objects: None,
         }
+    }
+
+    #[test]
+    fn services_are_told_of_beneath_what_the_container_says_itself() {
+        let services = [("WEB_PORT", "tcp://10.0.0.3:80"), ("WEB_SERVICE_HOST", "10.0.0.3")];
+        let services = services.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let context = EnvContext {
+            services: &services,
+            ..context()
+        };
+        let env = serde_json::json!([{"name": "WEB_PORT", "value": "80"},
+            {"name": "URL", "value": "http://$(WEB_SERVICE_HOST):$(WEB_PORT)"}]);
+        let container: Container = serde_json::from_value(serde_json::json!({"name": "a", "env": env})).unwrap();
+        let told: BTreeMap<_, _> = environment(&Pod::default(), &container, &context)
+            .unwrap()
+            .into_iter()
+            .collect();
+        assert_eq!(told["WEB_PORT"], "80");
+        assert_eq!(told["WEB_SERVICE_HOST"], "10.0.0.3");
+        assert_eq!(told["URL"], "http://10.0.0.3:80");
     }
 
     #[test]

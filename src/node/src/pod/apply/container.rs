@@ -53,7 +53,13 @@ impl Task {
         let hosts_file = hosts.as_ref().map(|(path, _)| path.clone());
         let objects = supply::find(&self.held, payload::objects_of_environment(&self.pod, container));
         let objects = objects.await.map_err(|problem| Failure::new(reason, problem))?;
+        let services = match &self.node.supply {
+            Some(supply) => supply.service_variables(&self.pod).await,
+            None => Ok(vec![]),
+        };
+        let services = services.map_err(|problem| Failure::new(reason, problem))?;
         let env = EnvContext {
+            services: &services,
             objects: self.node.supply.as_ref().map(|_| &objects),
             ..self.env_context(pod_addresses)
         };
