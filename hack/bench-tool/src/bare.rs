@@ -92,6 +92,7 @@ impl Bare {
                 log_directory: &logs,
                 resources: cgroup::sandbox_resources(&pod),
                 overhead: cgroup::overhead(&pod),
+                dns: v1::DnsConfig::default(),
             },
         );
         let container = self.container(&pod, &uid, &logs)?;

@@ -47,7 +47,7 @@ use crate::{
     manifest::ManifestSource,
     node::{Board, Clock, Node},
     places::Places,
-    pod::{backoff::Limits, words::chain},
+    pod::{backoff::Limits, dns::ClusterDns, words::chain},
     probe::Prober,
     routes::Routes,
     serve::{self, auth::ClusterAuth},
@@ -177,6 +177,13 @@ pub async fn run(config: AgentConfig, given: Option<Membership>, started: impl F
         routes: Routes::default(),
         board: Board::default(),
         host_addresses: host_addresses(&config),
+        dns: config
+            .cluster
+            .as_ref()
+            .map_or_else(ClusterDns::default, |cluster| ClusterDns {
+                servers: cluster.dns_servers.clone(),
+                domain: cluster.domain.clone(),
+            }),
         allocatable_milli_cpu: machine.milli_cpu,
         allocatable_memory: machine.allocatable_memory(),
         supply: supply.clone(),

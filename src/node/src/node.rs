@@ -17,8 +17,14 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    api::supply::Supply, cgroup::Cgroups, images::Images, places::Places, pod::backoff::Limits, probe::Prober,
-    routes::Routes, source::Source,
+    api::supply::Supply,
+    cgroup::Cgroups,
+    images::Images,
+    places::Places,
+    pod::{backoff::Limits, dns::ClusterDns},
+    probe::Prober,
+    routes::Routes,
+    source::Source,
 };
 
 /// The node, as its pods' workers see it.
@@ -51,6 +57,8 @@ pub struct Node {
     pub supply: Option<Arc<Supply>>,
     /// The node's addresses, the primary first.
     pub host_addresses: Vec<IpAddr>,
+    /// The DNS of its cluster.
+    pub dns: ClusterDns,
     /// Processor time for pods, in thousandths.
     pub allocatable_milli_cpu: i64,
     /// Memory for pods, in bytes.

@@ -28,9 +28,7 @@ async fn create(cluster: &Cluster, items: &[Value]) -> anyhow::Result<()> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
     let file = cluster.file("objects.json", &list.to_string())?;
     let file = file.to_string_lossy();
-    cluster
-        .kubectl(["create", "--validate=false", "--filename", &file])
-        .await?;
+    cluster.kubectl(["create", "--filename", &file]).await?;
     Ok(())
 }
 
@@ -253,5 +251,17 @@ async fn jobs_end_stateful_pods_come_in_order_and_a_daemon_runs_on_the_node() ->
         times.len() == 4 && times[1] <= times[2],
         "the second came before the first was ready: {times:?}"
     );
+    cluster.finish().await
+}
+
+#[tokio::test]
+async fn a_running_pod_is_debugged_by_a_container_of_its_own() -> anyhow::Result<()> {
+    let cluster = Cluster::start(1).await?;
+    create(&cluster, &[pod("sick", IDLE)]).await?;
+    wait(&cluster, "Ready", "pod/sick").await?;
+    let image = format!("--image={DEMO_IMAGE}");
+    let args = ["debug", "pod/sick", "--container=doctor", &image, "--", "sh", "-c"];
+    cluster.kubectl(args.into_iter().chain(["echo looked"])).await?;
+    until(&cluster, &["logs", "sick", "--container=doctor"], "looked").await;
     cluster.finish().await
 }

@@ -36,7 +36,11 @@ fn described(table: &Table) -> OpenApi<'_> {
 
 /// `/openapi/v2`, in JSON or in the protobuf that client libraries prefer.
 pub(super) async fn v2(shared: &Shared, exchange: &Exchange<'_>) -> Result<Response<Body>, Status> {
-    let media_type = wanted(exchange, &[JSON, PROTOBUF, PROTOBUF_AT])?;
+    let media_type = match wanted(exchange, &[JSON, PROTOBUF, PROTOBUF_AT])? {
+        // Clients ask by a name that they don't take for a media type in the answer.
+        PROTOBUF_AT => PROTOBUF,
+        form => form,
+    };
     let table = shared.registry.table();
     // Another form is another text.
     let form = if media_type == JSON { "" } else { "-protobuf" };

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use super::{
     atomic_dir::Files,
+    dns,
     env::EnvContext,
     observed::{ContainerState, ObservedContainer, ObservedPod, ObservedSandbox},
     payload,
@@ -425,6 +426,7 @@ impl Task {
             log_directory: &self.node.places.pod_logs(&self.key, &self.uid),
             resources: cgroup::sandbox_resources(&self.pod),
             overhead: cgroup::overhead(&self.pod),
+            dns: dns::dns_config(&self.pod, &self.node.dns, &dns::host()),
         };
         sandbox::sandbox_config(&self.pod, attempt, &context)
     }

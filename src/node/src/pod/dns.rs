@@ -1,6 +1,6 @@
-//! A pod's `/etc/resolv.conf` by its `dnsPolicy` and `dnsConfig`, as upstream forms it. Pure.
+//! A pod's `/etc/resolv.conf` by its `dnsPolicy` and `dnsConfig`, as upstream forms it. Pure, but for [`host`].
 
-use std::net::IpAddr;
+use std::{fs, net::IpAddr};
 
 use bosun_api::core::Pod;
 use bosun_cri::v1::DnsConfig;
@@ -20,6 +20,11 @@ pub struct ClusterDns {
     pub servers: Vec<IpAddr>,
     /// The domain that the cluster's names are in.
     pub domain: String,
+}
+
+/// The node's own resolver, as it is now; nothing where it has none.
+pub fn host() -> DnsConfig {
+    parse(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
 }
 
 /// Reads a `resolv.conf`, as `resolv.conf(5)` has it: of several `search` or `options` lines the last counts.
@@ -189,5 +194,14 @@ mod tests {
             ..DnsConfig::default()
         };
         assert!(within_limits(long).searches.join(" ").len() <= 2048);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_node_has_for_a_resolver_a_pod_is_told_no_more_than_resolvers_take(text in "[ a-z0-9.#;\n]{0,400}|.*") {
+            let host = parse(&text);
+            let config = dns_config(&Pod::default(), &ClusterDns::default(), &host);
+            proptest::prop_assert!(config.servers.len() <= MAX_SERVERS && config.searches.len() <= MAX_SEARCHES);
+        }
     }
 }

@@ -20,6 +20,8 @@ pub struct SandboxContext<'a> {
     pub resources: LinuxContainerResources,
     /// What the pod's runtime class adds to that.
     pub overhead: LinuxContainerResources,
+    /// What the pod's resolver is told.
+    pub dns: DnsConfig,
 }
 
 /// The labels by which a pod's sandboxes and containers are found again.
@@ -78,7 +80,7 @@ pub fn sandbox_config(pod: &Pod, attempt: u32, context: &SandboxContext<'_>) -> 
         // With the node's network a pod has the node's name.
         hostname: if host_network { String::new() } else { hostname(pod) },
         log_directory: context.log_directory.display().to_string(),
-        dns_config: dns(pod),
+        dns_config: Some(context.dns.clone()),
         labels,
         annotations: metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
         linux: Some(LinuxPodSandboxConfig {
@@ -90,25 +92,6 @@ pub fn sandbox_config(pod: &Pod, attempt: u32, context: &SandboxContext<'_>) -> 
         }),
         ..PodSandboxConfig::default()
     }
-}
-
-/// `resolv.conf` as the pod asks for it; without a cluster DNS, `None` leaves the node's.
-fn dns(pod: &Pod) -> Option<DnsConfig> {
-    let spec = pod.spec.as_ref()?;
-    let own = spec.dns_config.as_ref()?;
-    let options = own
-        .options
-        .iter()
-        .flatten()
-        .map(|option| match (&option.name, &option.value) {
-            (name, Some(value)) => format!("{}:{value}", name.as_deref().unwrap_or_default()),
-            (name, None) => name.clone().unwrap_or_default(),
-        });
-    Some(DnsConfig {
-        servers: own.nameservers.clone().unwrap_or_default(),
-        searches: own.searches.clone().unwrap_or_default(),
-        options: options.collect(),
-    })
 }
 
 #[cfg(test)]
@@ -144,6 +127,7 @@ mod tests {
             log_directory: Path::new("/var/log/pods/x"),
             resources: LinuxContainerResources::default(),
             overhead: LinuxContainerResources::default(),
+            dns: DnsConfig::default(),
         };
         let config = sandbox_config(&pod, 3, &context);
         assert_eq!(config.labels[labels::POD_UID], "u1");

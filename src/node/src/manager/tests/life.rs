@@ -21,6 +21,7 @@ use crate::{
     node::{Board, Clock, Notice},
     places::Places,
     pod::backoff::Limits,
+    pod::dns::ClusterDns,
     probe::Prober,
     routes::Routes,
 };
@@ -75,6 +76,7 @@ impl World {
             supply: None,
             host_addresses: vec![],
             allocatable_milli_cpu: 2000,
+            dns: ClusterDns::default(),
             allocatable_memory: 1 << 30,
             runtime: shared,
         });
