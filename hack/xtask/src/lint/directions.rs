@@ -65,7 +65,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "bosun-client",
-        uses: Only(&[]),
+        uses: Only(&["bosun-pki"]),
     },
     Room {
         name: "bosun-node",

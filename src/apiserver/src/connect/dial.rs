@@ -3,14 +3,13 @@
 use std::{io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bosun_pki::{Certificate, Keeper, PrivateKey, Template};
+use bosun_pki::{Certificate, Keeper, PrivateKey, Template, tls::AnyServer};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
+    ClientConfig, RootCertStore,
+    crypto::CryptoProvider,
+    pki_types::{PrivatePkcs8KeyDer, ServerName},
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
@@ -59,7 +58,8 @@ impl ClusterDialer {
         let anybody = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider.clone())))
+            // What pods show is nobody's that we know.
+            .with_custom_certificate_verifier(AnyServer::new())
             .with_no_client_auth();
         Ok(Self {
             keeper,
@@ -118,54 +118,5 @@ impl Dialer for ClusterDialer {
             )
         };
         timeout(DEADLINE, connecting).await.unwrap_or_else(|_| Err(late()))
-    }
-}
-
-/// Believes any certificate whose key the other end holds: what pods show is nobody's that we know.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
